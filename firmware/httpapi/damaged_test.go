@@ -61,7 +61,7 @@ func TestDamagedRecords(t *testing.T) {
 		Items []item
 		Next  string
 	}
-	const why = "it has format 2, not 5"
+	const why = "it has format 2, not 6"
 	images := decode[list](t, s.get("/api/v1/images"))
 	require.Len(t, images.Items, 2)
 	require.ElementsMatch(t, []item{{ID: image}, {ID: other, Damaged: why}}, images.Items)

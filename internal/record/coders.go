@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"maps"
@@ -149,6 +150,64 @@ func (hexCoder) parse(v reflect.Value, f rawField) error {
 	default:
 		v.SetString(f.text[1:])
 	}
+	return nil
+}
+
+type ulidCoder struct{ textCoder }
+
+// crockford has the digits of a ULID, of 5 bits each.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// packULID appends the 16 bytes of a ULID. It returns false if the text is none.
+func packULID(b []byte, text string) ([]byte, bool) {
+	if len(text) != 26 || text[0] > '7' {
+		return b, false
+	}
+	var hi, lo uint64
+	for i := range len(text) {
+		digit := strings.IndexByte(crockford, text[i])
+		if digit < 0 {
+			return b, false
+		}
+		hi, lo = hi<<5|lo>>59, lo<<5|uint64(digit)
+	}
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, hi), lo), true
+}
+
+// unpackULID returns the text of 16 bytes.
+func unpackULID(data string) string {
+	hi, lo := binary.BigEndian.Uint64([]byte(data[:8])), binary.BigEndian.Uint64([]byte(data[8:]))
+	var text [26]byte
+	for i := len(text) - 1; i >= 0; i-- {
+		text[i] = crockford[lo&31]
+		hi, lo = hi>>5, lo>>5|hi<<59
+	}
+	return string(text[:])
+}
+
+func (ulidCoder) append(b []byte, number uint64, v reflect.Value) ([]byte, error) {
+	text := v.String()
+	b, start := beginBytes(b, number)
+	if packed, ok := packULID(append(b, packedText), text); ok {
+		return endBytes(packed, start), nil
+	}
+	return endBytes(append(append(b, plainText), text...), start), nil
+}
+
+func (ulidCoder) parse(v reflect.Value, f rawField) error {
+	switch {
+	case !f.isBytes:
+		return errKind
+	case len(f.text) == 17 && f.text[0] == packedText:
+		v.SetString(unpackULID(f.text[1:]))
+		return nil
+	case f.text == "" || f.text[0] != plainText:
+		return errRange
+	}
+	if _, ok := packULID(nil, f.text[1:]); ok {
+		return errors.New("record: ULID that is not packed")
+	}
+	v.SetString(f.text[1:])
 	return nil
 }
 

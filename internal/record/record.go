@@ -13,6 +13,7 @@
 //	float64                   the bits of IEEE 754, the last one first
 //	string                    bytes; a word of [Enum] or [Common] by its place in the list, from 1
 //	string, tag "N,hex"       bytes: a zero and the text, or a one and what lower-case digits encode
+//	string, tag "N,ulid"      bytes: a zero and the text, or a one and the 16 bytes of a ULID
 //	time.Time                 the time since 2024, in nanoseconds or microseconds; UTC
 //	time.Duration             nanoseconds or seconds
 //	struct                    a record
@@ -157,6 +158,9 @@ func compile(t reflect.Type, option string, outer []reflect.Type) coder {
 	case reflect.String:
 		if option == "hex" {
 			return hexCoder{}
+		}
+		if option == "ulid" {
+			return ulidCoder{}
 		}
 		if words := wordsOf(t); words != nil {
 			return words

@@ -61,6 +61,8 @@ type all struct {
 	Labels   map[string]string `record:"17"`
 	Maybe    *int              `record:"18"`
 	Money    money             `record:"19"`
+	Share    float64           `record:"21"`
+	ID       string            `record:"22,ulid"`
 	embedded `record:"70"`
 	Skipped  func() `record:"-"`
 	hidden   int
@@ -78,7 +80,7 @@ func full() all {
 		Text: "text\x00", Digest: "00ff", Flag: true, Small: math.MinInt8, Big: math.MinInt64, Count: math.MaxUint64, Byte: 255,
 		At: time.Date(2026, 11, 30, 1, 2, 3, 456789012, time.UTC), For: 90 * time.Second, Colour: "green", Shade: "dark",
 		Inner: inner{-1, true}, Numbers: []int{0, -1, 1 << 30}, Digests: []string{"ab", "", "AB", "abc"}, Colours: []colour{"red", ""},
-		Inners: []inner{{}, {1, true}}, Labels: map[string]string{"b": "2", "a": "", "": "x"}, Maybe: new(0), Money: money{7},
+		Inners: []inner{{}, {1, true}}, Labels: map[string]string{"b": "2", "a": "", "": "x"}, Maybe: new(0), Money: money{7}, Share: -1.0 / 3, ID: "7ZZZZZZZZZZZZZZZZZZZZZZZZZ",
 		embedded: embedded{3}, hidden: 0,
 	}
 }
@@ -89,7 +91,8 @@ func TestRoundTrip(t *testing.T) {
 	long := full()
 	long.Text, long.Inners = strings.Repeat("x", 100000), make([]inner, 1000)
 	empty := all{Numbers: []int{}, Money: money{0}}
-	late := all{At: time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), For: math.MinInt64}
+	empty.ID = "8ZZZZZZZZZZZZZZZZZZZZZZZZZ" // too large for 128 bits
+	late := all{Share: math.Inf(-1), ID: "01ARZ3NDEKTSV4RRFFQ69G5FAV", At: time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), For: math.MinInt64}
 	for _, want := range []all{{}, full(), far, long, empty, late, {Labels: map[string]string{"a": "b"}}, {Maybe: new(-5)}} {
 		data, err := codec.Append([]byte("before"), &want)
 		if err != nil {
@@ -203,6 +206,11 @@ func TestRefused(t *testing.T) {
 		"hex without a mark":  text(2, ""),
 		"hex of another mark": text(2, "\x02"),
 		"hex not packed":      text(2, "\x00ab"),
+		"number for ULID":     num(22, 1),
+		"ULID without a mark": text(22, ""),
+		"ULID of other mark":  text(22, "\x02"),
+		"ULID cut short":      text(22, "\x01234567890123456"),
+		"ULID not packed":     text(22, "\x0001ARZ3NDEKTSV4RRFFQ69G5FAV"),
 		"far time cut":        text(8, "\x02"),
 		"far time of 3 parts": text(8, string(append(append(num(1, 1), num(2, 1)...), num(3, 1)...))),
 		"year 10000":          text(8, string(append(num(1, zigzag(1<<40)), num(2, 1)...))),
@@ -233,7 +241,7 @@ func TestTypes(t *testing.T) {
 		A int `record:"0"`
 	}
 	type float struct {
-		A float64 `record:"1"`
+		A float32 `record:"1"`
 	}
 	type list struct {
 		Next []list `record:"1"`
@@ -245,7 +253,7 @@ func TestTypes(t *testing.T) {
 		"a number twice":      func() { _, _ = Of[twice]().Append(nil, new(twice)) },
 		"no tag":              func() { _, _ = Of[none]().Append(nil, new(none)) },
 		"number 0":            func() { _, _ = Of[zeroth]().Append(nil, new(zeroth)) },
-		"a float":             func() { _, _ = Of[float]().Append(nil, new(float)) },
+		"a float32":           func() { _, _ = Of[float]().Append(nil, new(float)) },
 		"a type in itself":    func() { _, _ = Of[list]().Append(nil, new(list)) },
 		"pointer to a struct": func() { _, _ = Of[pointer]().Append(nil, new(pointer)) },
 	} {

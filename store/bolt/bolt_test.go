@@ -139,8 +139,8 @@ func TestOtherFormat(t *testing.T) {
 		want  error
 		words string
 	}{
-		"older":    {format("\x01"), store.ErrFormat, "has format 1, this version reads only format 5; use the older version"},
-		"newer":    {format("\x06"), store.ErrFormat, "has format 6, this version reads only format 5; use the newer version"},
+		"older":    {format("\x01"), store.ErrFormat, "has format 1, this version reads only format 6; use the older version"},
+		"newer":    {format("\x07"), store.ErrFormat, "has format 7, this version reads only format 6; use the newer version"},
 		"no store": {format("otago"), store.ErrFormat, "restore a copy"},
 		"another program's": {func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucket([]byte("widgets"))

@@ -13,7 +13,7 @@ import (
 // format is the first byte of every record, and the value of FormatKey. New fields need no new
 // format, since a reader ignores what it does not know. Raise it if an older reader would
 // misunderstand a record.
-const format = 5
+const format = 6
 
 // A sealed record is its format, a checksum of its key and content, and its content.
 const sealSize = 5

@@ -19,7 +19,7 @@ const maxRun = 16
 // A run is a record of the journal: lines of one update with numbers one after the other, which
 // came in one commit. Its key is the number of the first.
 type run struct {
-	Update   string    `record:"1"`
+	Update   string    `record:"1,ulid"`
 	Endpoint string    `record:"2"`
 	Time     time.Time `record:"3"` // of the lines without one
 	Lines    []line    `record:"4"`
@@ -28,7 +28,7 @@ type run struct {
 type line struct {
 	Time    time.Time   `record:"1"`
 	Name    eventName   `record:"2"`
-	Detail  string      `record:"3"`
+	Detail  eventDetail `record:"3"`
 	Phase   fsm.Phase   `record:"4"`
 	State   fsm.State   `record:"5"`
 	Result  fsm.Result  `record:"6"`
@@ -38,12 +38,22 @@ type line struct {
 // An eventName is the name of a line. The common ones are kept by number.
 type eventName string
 
+// An eventDetail is the detail of a line. Those of most updates are kept by number: as text they
+// were a third of the journal. A text that no longer occurs keeps its number.
+type eventDetail string
+
 func init() {
 	record.Common[eventName]("created", fsm.EventStarted, fsm.EventRead, fsm.EventWriteURI, fsm.EventURIAccepted,
 		fsm.EventDownloadRequested, fsm.EventTransferStarted, fsm.EventExecute, fsm.EventExecuteAccepted, fsm.EventRestarting,
 		fsm.EventRegistered, eventName(fsm.EventSucceeded), fsm.EventPush, fsm.EventPushAccepted, fsm.EventReset, fsm.EventResumed,
 		fsm.EventReadFailed, fsm.EventPolling, fsm.EventRetry, eventName(fsm.EventFailed), eventName(fsm.EventRolledBack), eventName(fsm.EventTimedOut),
 		eventName(fsm.EventCancelled), fsm.EventPackageFetched)
+	record.Common[eventDetail]("the device accepted the Package URI", "the device receives the package", "the device holds the package",
+		"a request for the package came by http", "a request for the package came by https", "a request for the package came by coap",
+		"a request for the package came by coaps", "state idle, result default", "state downloading, result default",
+		"state downloaded, result default", "state updating, result default", "state idle, result success", "the device accepted Execute",
+		"the device registered after the server sent Execute", "the device registered after it began to install", "the device registered",
+		"the device runs the target version", "the device accepted all bytes")
 }
 
 var (
@@ -68,7 +78,7 @@ func (r *run) set(lines []store.Event) {
 	r.Update, r.Endpoint, r.Time, r.Lines = lines[0].Update, lines[0].Endpoint, lines[0].Time, r.Lines[:0]
 	for _, e := range lines {
 		l := line{
-			Name: eventName(e.Name), Detail: e.Detail, Phase: e.Phase, State: e.State, Result: e.Result, Outcome: e.Outcome,
+			Name: eventName(e.Name), Detail: eventDetail(e.Detail), Phase: e.Phase, State: e.State, Result: e.Result, Outcome: e.Outcome,
 		}
 		if !e.Time.Equal(r.Time) {
 			l.Time = e.Time
@@ -81,7 +91,7 @@ func (r *run) set(lines []store.Event) {
 func (r *run) event(first uint64, at int) store.Event {
 	l := r.Lines[at]
 	e := store.Event{
-		Seq: first + uint64(at), Update: r.Update, Endpoint: r.Endpoint, Time: l.Time, Name: string(l.Name), Detail: l.Detail,
+		Seq: first + uint64(at), Update: r.Update, Endpoint: r.Endpoint, Time: l.Time, Name: string(l.Name), Detail: string(l.Detail),
 		Phase: l.Phase, State: l.State, Result: l.Result, Outcome: l.Outcome,
 	}
 	if e.Time.IsZero() {

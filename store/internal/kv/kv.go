@@ -67,17 +67,16 @@ var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "o
 func (t Table) String() string { return tableNames[t] }
 
 // Fill returns how full a back end leaves the pages of the table when it splits one. Where keys
-// rise, pages stay as full as they are left, except that the index of a journal grows.
+// rise, pages stay as full as they are left, except that the index of a journal grows. Where they
+// do not, many of a fleet come at once all the same, and so leave room only for what follows.
 func (t Table) Fill() float64 {
 	switch t {
 	case log:
 		return 1
 	case rollouts, rolloutEvents, updates, events, byImage, byOutcome, byEnd, byLabel, active, activeImages:
 		return 0.95
-	case journal:
-		return 0.75
 	}
-	return 0.5
+	return 0.75
 }
 
 // A Reader reads the tables in a transaction. The slices are valid until it ends, and must not be
