@@ -65,6 +65,13 @@ type RequestError struct {
 
 func (e *RequestError) Error() string { return "firmware: " + e.Field + " " + e.Problem }
 
+// Check returns the *RequestError that [Manager.Start] would return for what the request itself
+// says, or nil: it looks at no image, device or update.
+func (m *Manager) Check(r Request) error {
+	_, err := m.check(r)
+	return err
+}
+
 // Start creates an update, durably, and returns it. If Run runs, the update begins at once.
 //
 // The error is a *RequestError; store.ErrNotFound if the image does not exist; a *store.UpdateError

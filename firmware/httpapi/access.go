@@ -22,23 +22,31 @@ const (
 	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served; remove a damaged one
 	ReadEvents   Action = "events:read"
 
+	ReadRollouts  Action = "rollouts:read"
+	WriteRollouts Action = "rollouts:write" // create, edit, delete, add a device, and each order
+
 	ReadResources  Action = "resources:read"  // ask a device for values: read, discover, observe
 	WriteResources Action = "resources:write" // change a device: write, execute, create, delete
 )
 
-// An Access describes a request to the authorizer: an action, and the device, update or image that
-// it concerns. The answer discloses nothing beyond it.
+// An Access describes a request to the authorizer: an action, and the device, update, image or
+// rollout that it concerns. The answer discloses nothing beyond it.
 //
 // An empty Endpoint means all devices: refuse it to a user who has rights on some of them only.
 // Lists and event streams concern one device if the query names an endpoint. If the request names
 // an update and no endpoint, Endpoint and Image are those of the update. Both are empty if the
 // update does not exist or its record is damaged, so that a user with limited rights gets the same
 // answer as for another user's update.
+//
+// A rollout concerns all devices: Endpoint is empty. Image is that of the rollout that the request
+// names; it is empty for POST /api/v1/rollouts, whose body is read after the call.
+// [rollout.Config.Allow] knows the whole rollout.
 type Access struct {
 	Action   Action
 	Endpoint string // "": all devices
 	Update   string // id, if the request names one; the update may not exist
-	Image    string // id, if the request names one, or of the update
+	Image    string // id, if the request names one, or of the update or the rollout
+	Rollout  string // id, if the request names one; the rollout may not exist
 }
 
 // ErrUnauthenticated is the error that an authorizer (see [New]) returns for a request without
@@ -61,6 +69,15 @@ func (a *api) find(ctx context.Context, req *request) error {
 	}
 	if access.Update = req.update; access.Update == "" {
 		access.Update = req.query.get("update")
+	}
+	if access.Rollout = req.rollout; access.Rollout != "" && a.rollouts != nil {
+		got, err := a.rollouts.Get(ctx, access.Rollout)
+		switch p := asProblem(err); {
+		case err == nil:
+			access.Image = got.Image
+		case p == nil || p.Status == http.StatusServiceUnavailable:
+			return err
+		}
 	}
 	if access.Update == "" || access.Endpoint != "" {
 		return nil // the answer leaves out updates of other endpoints
@@ -150,6 +167,6 @@ func (a *authorizer) call(r *http.Request, access Access) (err error) {
 		return unauthenticated()
 	}
 	a.log.Info("request refused", "action", access.Action, "endpoint", access.Endpoint, "update", access.Update,
-		"image", access.Image, "error", err.Error())
+		"rollout", access.Rollout, "image", access.Image, "error", err.Error())
 	return newProblem(http.StatusForbidden, "forbidden", "not allowed: "+string(access.Action))
 }

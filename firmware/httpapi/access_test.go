@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store/memory"
 )
@@ -58,6 +59,7 @@ type fleet struct {
 	tenants   tenants
 	image     string
 	mine, his string // updates of the endpoints "mine" and "his"
+	rollout   string // of the endpoint "his"
 }
 
 func newFleet(t *testing.T, options Config) *fleet {
@@ -77,6 +79,11 @@ func newFleet(t *testing.T, options Config) *fleet {
 		require.NoError(t, err)
 		*id = update.ID
 	}
+	options.Rollouts, err = rollout.NewManager(srv, manager, db, rollout.Config{})
+	require.NoError(t, err)
+	r, err := options.Rollouts.Create(t.Context(), rollout.Request{Image: image.ID, Targets: rollout.Endpoints("his")})
+	require.NoError(t, err)
+	f.rollout = r.ID
 	f.api = newAPI(manager, images, f.tenants.ask, options)
 	return f
 }
@@ -100,6 +107,7 @@ func (f *fleet) do(method, target, body, contentType, who string) *httptest.Resp
 // for another one, and for one that does not exist. It fails if the list lacks a call.
 func TestAccess(t *testing.T) {
 	const holder, start, values = `{"holder":"h"}`, `{"endpoint":"%s","image":"%s"}`, `{"values":[{"path":"/3/0/3","value":""}]}`
+	const many = `{"image":"x","targets":{"endpoints":["mine"]}}`
 	for key, call := range map[string]struct {
 		body  string
 		query string
@@ -115,6 +123,10 @@ func TestAccess(t *testing.T) {
 		"GET updates": {}, "GET counts": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
 		"POST updates/{update}/served": {}, "GET events": {},
+		"GET rollouts": {}, "POST rollouts": {body: many}, "GET rollouts/{rollout}": {}, "PATCH rollouts/{rollout}": {body: "{}"},
+		"DELETE rollouts/{rollout}": {}, "GET rollouts/{rollout}/members": {}, "POST rollouts/{rollout}/members": {body: `{"endpoint":"mine"}`},
+		"GET rollouts/{rollout}/events": {}, "POST rollouts/{rollout}/start": {}, "POST rollouts/{rollout}/pause": {},
+		"POST rollouts/{rollout}/resume": {}, "POST rollouts/{rollout}/open": {}, "POST rollouts/{rollout}/stop": {}, "POST rollouts/{rollout}/retry": {},
 	} {
 		t.Run(key, func(t *testing.T) {
 			f := newFleet(t, Config{})
@@ -125,7 +137,11 @@ func TestAccess(t *testing.T) {
 			contentType := f.lookUp(t, key)
 			send := func(endpoint, update, query, who string) (*httptest.ResponseRecorder, Access) {
 				t.Helper()
-				path := strings.NewReplacer("{image}", f.image, "{update}", update, "{endpoint}", endpoint, "...", "3/0/3").Replace(pattern)
+				of := f.rollout
+				if update == "nothing" {
+					of = update
+				}
+				path := strings.NewReplacer("{image}", f.image, "{update}", update, "{rollout}", of, "{endpoint}", endpoint, "...", "3/0/3").Replace(pattern)
 				body := call.body
 				if body == start {
 					body = fmt.Sprintf(start, endpoint, f.image)
@@ -170,9 +186,17 @@ func TestAccess(t *testing.T) {
 				query = "?endpoint=mine"
 			}
 			w, access = send("mine", f.mine, query, "mine")
-			if key == "GET devices" || key == "GET counts" {
+			if key == "GET devices" || key == "GET counts" || strings.Contains(pattern, "rollouts") {
 				require.Empty(t, access.Endpoint)
 				require.Equal(t, http.StatusForbidden, w.Code)
+				if strings.Contains(pattern, "{rollout}") {
+					require.Equal(t, []string{f.rollout, f.image}, []string{access.Rollout, access.Image})
+					w, access = send("", "nothing", "", "all")
+					require.Equal(t, Access{Action: access.Action, Rollout: "nothing"}, access)
+					if w.Code != http.StatusBadRequest { // the body of a retry
+						require.Equal(t, http.StatusNotFound, w.Code, w.Body)
+					}
+				}
 				return
 			}
 			require.Equal(t, "mine", access.Endpoint)
@@ -194,7 +218,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table.
-	require.Equal(t, 25, func() (n int) {
+	require.Equal(t, 39, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
 		}

@@ -1,5 +1,6 @@
-// Package httpapi is the operators' API of a [firmware.Manager]: images, devices, updates and their
-// events, as JSON over HTTP. It is one [http.Handler], to be mounted in an existing server.
+// Package httpapi is the operators' API of a [firmware.Manager]: images, devices, updates, their
+// events, and rollouts, as JSON over HTTP. It is one [http.Handler], to be mounted in an existing
+// server.
 //
 //	api, err := httpapi.New(manager, staffOnly, httpapi.Config{})
 //	...
@@ -34,6 +35,20 @@
 //	POST   /api/v1/updates/{update}/hold             body: application/json; keeps the update from executing
 //	POST   /api/v1/updates/{update}/release          body: application/json; ends the hold of one holder
 //	POST   /api/v1/updates/{update}/served           the device has fetched the whole package from another server
+//	GET    /api/v1/rollouts                          ?limit, ?cursor, ?state=active
+//	POST   /api/v1/rollouts                          body: application/json; header Idempotency-Key; ?dry_run=true makes none
+//	GET    /api/v1/rollouts/{rollout}
+//	PATCH  /api/v1/rollouts/{rollout}                body: application/json; concurrency, rate, max_failure, window, end_at, notes
+//	DELETE /api/v1/rollouts/{rollout}                with its members and its journal; 409 unless it has ended
+//	GET    /api/v1/rollouts/{rollout}/members        ?limit, ?cursor, ?state, ?reason
+//	POST   /api/v1/rollouts/{rollout}/members        body: {"endpoint": "dev"}; adds a device
+//	GET    /api/v1/rollouts/{rollout}/events         ?limit, ?cursor; with Accept: text/event-stream server-sent events, ?after
+//	POST   /api/v1/rollouts/{rollout}/start          starts a draft
+//	POST   /api/v1/rollouts/{rollout}/pause          admits no more devices, and holds the updates that have not begun to install
+//	POST   /api/v1/rollouts/{rollout}/resume         goes on after a pause
+//	POST   /api/v1/rollouts/{rollout}/open           opens the next stage, if it opens by hand
+//	POST   /api/v1/rollouts/{rollout}/stop           body: {"mode": "finish"} or {"mode": "cancel"}; ?dry_run=true only says what it would do
+//	POST   /api/v1/rollouts/{rollout}/retry          body: {"outcomes": ["failed"]}; lets members try again
 //	GET    /api/v1/events                            server-sent events; ?after, ?endpoint, ?update
 //
 // The body that starts an update is a JSON object; only endpoint and image are required:
@@ -61,13 +76,15 @@
 // The function passed to [New] decides about each request from its [Access]. The handler calls it
 // once, before it changes anything or discloses anything of a record; to complete the Access it
 // first loads an update that the request names, and reads the body of POST /api/v1/updates. For an
-// event stream it calls the function again at each heartbeat; a refusal ends the stream. The
-// handler may report an error that follows from this page alone, such as an unknown query
-// parameter, without that call.
+// event stream it calls the function again at each heartbeat; a refusal ends the stream. The body
+// of POST /api/v1/rollouts may be large: the handler reads it after the call. The handler may
+// report an error that follows from this page alone, such as an unknown query parameter, without
+// that call.
 //
 // To grant rights by device, refuse each Access whose Endpoint is not one of the user's, the empty
 // one too. Lists of updates and event streams then need ?endpoint=, and clients get devices one by
-// one; images have no endpoint. A refusal does not show whether an update of that id exists.
+// one; images have no endpoint, and rollouts concern all devices. A refusal does not show whether
+// an update or a rollout of that id exists.
 //
 // Web pages of the API's own host and of [Config.TrustedOrigins] may use the API with the
 // credentials of their browser.
@@ -175,6 +192,78 @@
 //
 // These calls, cancel and served answer with the update, as GET does. If the update has ended they
 // answer 409 with a problem of type update-ended, except for cancel of a cancelled update.
+//
+// # Rollouts
+//
+// A rollout brings one image to many devices, in stages that stop by themselves: see package
+// rollout, and doc/rollouts.md for each field. The calls are there if [Config.Rollouts] is set. The
+// body that makes one is a JSON object; only image and targets are required:
+//
+//	{"name": "spring", "image": "6f1c...",
+//	 "targets": {"select": {"labels": {"site": "north"}, "model": "sensor", "version_below": "2.0.0"}},
+//	 "stages": [{"size": 1, "only": {"endpoints": ["dev"]}, "soak": "10m"}, {"size": "10%", "soak": "1h"},
+//	            {"size": "100%", "manual": true}],
+//	 "concurrency": 100, "rate": 60, "max_failure": 0.05, "missing_after": "30m",
+//	 "window": {"days": ["mon", "tue"], "from": "22:00", "to": "04:00", "zone": "device", "fallback_zone": "Europe/Oslo",
+//	            "covers": "install"},
+//	 "start_at": "2026-01-02T22:00:00+01:00", "end_at": "2026-02-01T00:00:00Z", "downgrade": false,
+//	 "update": {"delivery": "auto", "deadline": "24h"}, "notes": "", "start": true}
+//
+// targets has endpoints, a list of up to 100,000, each once, or select. update has the fields of a
+// single update except endpoint, image and hold. Without start the rollout is a draft, which waits
+// for the call start. With ?dry_run=true the answer says what would happen, and nothing is stored:
+//
+//	{"targets": 4711, "first": ["dev", ...], "stages": [1, 471, 4711], "versions": [{"version": "1.0.0", "devices": 4700}, ...],
+//	 "skipped": [{"reason": "already_current", "devices": 11, "examples": ["dev-7", ...]}],
+//	 "unheld": {"devices": 2, "examples": ["dev-9", ...], "why": "..."}}
+//
+// where first are the first 20 by turn, stages the number of devices that each stage admits with
+// those before it, and unheld the devices that install without Execute, which neither a window nor
+// a pause can hold. A rollout is
+//
+//	{"id": "01J...", "name": "spring", "image": "6f1c...", "state": "running", "reason": "stage 1 of 3: 1 of up to 1 devices are admitted",
+//	 "cause": "", "until": "...", "stage": 1,
+//	 "stages": [{"size": 1, "only": {"endpoints": ["dev"]}, "manual": false, "soak": "10m", "admitted": 1, "active": 1, "succeeded": 0,
+//	             "failed": 0, "rolled_back": 0, "skipped": 0, "opened": "..."}, ...],
+//	 "members": {"waiting": 4710, "active": 1, "succeeded": 0, "failed": 0, "rolled_back": 0, "skipped": 0},
+//	 "places": {"transferring": 1, "ready": 0, "installing": 0, "away": 0, "missing": 0},
+//	 "waiting": {"examined": 2000, "reasons": {"stage": 2000}},
+//	 "concurrency": 100, "rate": 60, ..., "created": "...", "started": "...", "ended": null}
+//
+// followed by the fields that made it, with their defaults. reason is a sentence; until is when
+// that ends by itself, null if it does not. stage is the number of the open stage, from 1, and 0
+// before the start. The counters of a stage are of the devices that it admitted or skipped. waiting
+// says why members wait; it counts the first 2,000 of them, and lists leave it out. A member is
+//
+//	{"endpoint": "dev", "state": "waiting", "reason": "busy", "detail": "01J...", "until": "...", "stage": 0, "place": "",
+//	 "missing": false, "attempt": 0, "update": "", "later": null}
+//
+// where update is the id of its last update, detail the update that is in the way (busy) or an
+// error (retry), and later the version that it showed after it had succeeded: {"version": "...",
+// "time": "..."}.
+//
+//	state      of a rollout: draft, running, paused, stopping, ended
+//	cause      trip: too many devices are bad; operator; stage: a stage with only has none left; end_at; done
+//	state      of a member: waiting, active, succeeded, failed, rolled_back, skipped
+//	place      of an active member: starting, transferring, ready, installing, away, parked
+//	waiting    is the reason not_started, stage, gate, paused, window, rate, concurrency, offline, asleep, busy, retry
+//	skipped    is the reason already_current, incompatible, not_comparable, removed, cancelled, unreachable
+//	outcomes   of retry: failed, timed_out, rolled_back, skipped, or a reason of skipped members
+//
+// Members are listed by endpoint; those of a ?state= in the order of their turns. PATCH changes the
+// fields that its body has; null takes rate and window away. An order may have a body {"reason":
+// "..."}, which the journal keeps. stop ends the rollout: members that wait are skipped. With the
+// mode finish (default) updates that run go on, with cancel those that do not install yet are
+// cancelled. ?dry_run=true answers {"finish": 3, "never_start": 97}. The orders, PATCH and a new
+// member answer with the rollout, as GET does. If the state does not allow them the answer is 409
+// with a problem of type rollout-state; if rollout.Config.Allow refuses them, 403 with one of type
+// refused, whose detail is its text.
+//
+// A line of the journal is {"seq": 4, "time": "...", "event": "...", "detail": "...",
+// "endpoint": "", "actor": ""}. A stream resumes by Last-Event-ID, as that of all updates does, and
+// ends with an event of type end when the rollout is deleted.
+//
+// Keys and holders that begin with rollout/ are those of rollouts: other requests with one get 400.
 //
 // # Lists
 //
@@ -290,16 +379,17 @@
 //
 // # Limits
 //
-//	body                      64 KiB of JSON within 30 s; an image up to Config.MaxImage, and 30 s without a byte of it: 408
+//	body                      64 KiB of JSON within 30 s; the endpoints of a rollout 32 MiB within 2 min, 2 over 64 KiB at once: 503; an image up to Config.MaxImage, and 30 s without a byte of it: 408
 //	a body not read           10 s, at most 256 KiB
 //	answer                    30 s without room for 4 KiB
 //	authorization             10 s, and 1000 at once: 503
 //	path                      id 64 bytes, endpoint 255
-//	query                     parameters that the call knows, once each, except label and path; name, version 255 bytes; cursor 355; limit 1 to 1000
+//	query                     parameters that the call knows, once each, except label and path; name, version 255 bytes; cursor 450; limit 1 to 1000
 //	Idempotency-Key           255 printable ASCII characters
 //	requests to devices       Config.MaxRequests, a quarter of them for one client, 16 for one device; so many answers, 16 MiB
 //	event streams             Config.MaxStreams, with those of observations (16 of one device), a quarter of them for one client; Config.Heartbeat to accept a line
 //	holds                     16 of an update, holder 64 bytes, reason 255
+//	rollouts                  100,000 endpoints of a body, 16 stages, concurrency 100,000, rate 0.001 to 1,000,000, soak and missing_after 10 years
 //	labels                    16 of an update, name 64 bytes, value 255
 //
 // The server limits headers, connections and idle connections: see [firmware.NewHTTPServer].

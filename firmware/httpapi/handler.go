@@ -13,6 +13,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/door"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
@@ -38,6 +39,12 @@ type Config struct {
 	// may use the API with the browser's credentials (CORS). There is no wildcard. Default: none,
 	// so only pages of the API's own host may.
 	TrustedOrigins []string
+	// Rollouts runs rollouts over the same firmware.Manager. Default: none, and their calls answer
+	// 404.
+	Rollouts *rollout.Manager
+	// Actor says who sends a request that is authorized, for the journals of rollouts: a name of at
+	// most 255 bytes without control characters. Default: the journals name no one.
+	Actor func(*http.Request) string
 	// Logger receives internal errors; clients see only their category. Default: nothing is logged.
 	Logger *slog.Logger
 }
@@ -120,6 +127,9 @@ type api struct {
 	streams places
 	asked   places // requests to devices
 
+	rollouts rollouts      // nil without Config.Rollouts
+	large    chan struct{} // holds one token for each large body
+
 	handedIn handedIn
 	texts    texts
 }
@@ -130,6 +140,10 @@ func newAPI(m manager, images repository, authorize func(*http.Request, Access) 
 	a.streams = places{what: "event streams", most: a.config.MaxStreams, device: maxOfDevice}
 	a.handedIn.most = a.config.MaxRequests
 	a.asked = places{what: "requests to devices", most: a.config.MaxRequests, device: maxOfDevice}
+	a.large = make(chan struct{}, largeBodies)
+	if config.Rollouts != nil {
+		a.rollouts = config.Rollouts
+	}
 	a.routes = a.table()
 	return a
 }

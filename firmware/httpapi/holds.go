@@ -10,6 +10,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/internal/names"
 )
 
@@ -33,27 +34,37 @@ func (b holdBody) parse(in string) (fsm.Hold, error) {
 	if problem := names.Check(b.Reason, 0, fsm.MaxHoldReason); problem != "" {
 		return h, invalidField(in+"reason", problem)
 	}
-	if b.Until == nil {
-		return h, nil
+	var err error
+	h.Until, err = parseInstant(b.Until, in+"until")
+	return h, err
+}
+
+// parseInstant returns a time that a body has as text; the zero time if it is absent or null.
+func parseInstant(text *string, field string) (time.Time, error) {
+	if text == nil {
+		return time.Time{}, nil
 	}
-	until, err := time.Parse(time.RFC3339, *b.Until)
-	if err != nil || !rfc3339.MatchString(*b.Until) {
-		return h, invalidField(in+"until", "must be a time of RFC 3339 with its zone, such as 2026-01-02T15:04:05Z")
+	at, err := time.Parse(time.RFC3339, *text)
+	if err != nil || !rfc3339.MatchString(*text) {
+		return at, invalidField(field, "must be a time of RFC 3339 with its zone, such as 2026-01-02T15:04:05Z")
 	}
-	h.Until = until.UTC()
+	at = at.UTC()
 	switch {
-	case h.Until.IsZero(): // zero would mean no end
-		return h, invalidField(in+"until", "has passed")
-	case h.Until.Year() > 9999:
-		return h, invalidField(in+"until", "must be before the year 10000 in UTC")
+	case at.IsZero(): // zero would mean that it is absent
+		return at, invalidField(field, "has passed")
+	case at.Year() > 9999:
+		return at, invalidField(field, "must be before the year 10000 in UTC")
 	}
-	return h, nil
+	return at, nil
 }
 
 // checkHolder returns what is wrong with the name of a holder, or "".
 func checkHolder(holder string) string {
 	if strings.ContainsRune(holder, utf8.RuneError) { // the decoder makes it of half a surrogate pair
 		return "is not Unicode text"
+	}
+	if strings.HasPrefix(holder, rollout.KeyPrefix) {
+		return "begins with " + rollout.KeyPrefix + ", as only the holds of rollouts do"
 	}
 	return names.Check(holder, 1, fsm.MaxHolder)
 }

@@ -37,16 +37,32 @@ func bodyBroken(err error) error {
 
 // readJSON decodes the body into v. The body must be one JSON value.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	if r.ContentLength > maxJSON {
-		return bodyTooLarge(maxJSON)
+	data, err := readBody(w, r, maxJSON, bodyTime)
+	if err != nil {
+		return err
 	}
-	door.EndBy(r.Body, time.Now().Add(bodyTime))
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSON))
+	return decodeJSON(data, v)
+}
+
+// readBody reads a body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, within time.Duration) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, bodyTooLarge(limit)
+	}
+	door.EndBy(r.Body, time.Now().Add(within))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
-		return bodyTooLarge(maxJSON)
+		return nil, bodyTooLarge(limit)
 	case err != nil:
-		return bodyBroken(err)
+		return nil, bodyBroken(err)
+	}
+	return data, nil
+}
+
+// decodeJSON decodes data, which must be one JSON value, into v.
+func decodeJSON(data []byte, v any) error {
+	switch {
 	case len(bytes.TrimSpace(data)) == 0:
 		return newProblem(http.StatusBadRequest, "bad-request", "the body is empty")
 	case !utf8.Valid(data):
@@ -79,7 +95,8 @@ func jsonProblem(err error) error {
 		if wrong.Field == "" {
 			return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, and is another value: "+wrong.Value)
 		}
-		return invalidField(clip(wrong.Field, 40), "must not be a "+clip(wrong.Value, 40))
+		field := strings.TrimPrefix(wrong.Field, "updateOptions.") // package json names embedded structs too
+		return invalidField(clip(field, 40), "must not be a "+clip(wrong.Value, 40))
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		name, _ := strconv.Unquote(field)

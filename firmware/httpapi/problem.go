@@ -45,6 +45,8 @@ var titles = map[string]string{
 	"timeout":                "The request did not arrive in time",
 	"disk-full":              "The server has no room left on its disk",
 	"unsupported-media-type": "The Content-Type is not the right one",
+	"rollout-state":          "The rollout is not in a state for this",
+	"refused":                "The program that runs the server refuses it",
 	"device-refused":         "The device refused the request",
 	"device-answer":          "The answer of the device cannot be understood",
 	"no-answer":              "The device did not answer in time",

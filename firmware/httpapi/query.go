@@ -96,7 +96,7 @@ func (q query) cursor(kind string) (string, error) {
 	}
 	data, err := base64.RawURLEncoding.DecodeString(q.get("cursor"))
 	if err == nil {
-		if after, ok := strings.CutPrefix(string(data), kind+":"); ok && after != "" && len(after) <= maxEndpoint {
+		if after, ok := strings.CutPrefix(string(data), kind+":"); ok && after != "" && len(after) <= maxEndpoint+64 {
 			return after, nil
 		}
 	}

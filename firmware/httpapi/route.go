@@ -26,6 +26,7 @@ const maxID = 64
 type request struct {
 	image    string // {image}, an id
 	update   string // {update}, an id
+	rollout  string // {rollout}, an id
 	endpoint string // {endpoint}, decoded
 	path     lwm2m.Path
 	handedIn string // {request}, an id
@@ -53,6 +54,42 @@ type route struct {
 }
 
 func (a *api) table() []route {
+	return append(a.singles(), a.ofMany()...)
+}
+
+// ofMany are the calls of rollouts.
+func (a *api) ofMany() []route {
+	paging := []string{"limit", "cursor"}
+	routes := []route{
+		{"rollouts", map[string]*call{
+			http.MethodGet: {action: ReadRollouts, query: append(paging[:2:2], "state"), serve: a.ofRollouts(a.listRollouts)},
+			http.MethodPost: {
+				action: WriteRollouts, query: []string{"dry_run"}, contentType: applicationJSON, serve: a.ofRollouts(a.addRollout),
+			},
+		}},
+		{"rollouts/{rollout}", map[string]*call{
+			http.MethodGet:    {action: ReadRollouts, serve: a.ofRollouts(a.getRollout)},
+			http.MethodPatch:  {action: WriteRollouts, contentType: applicationJSON, serve: a.ofRollouts(a.editRollout)},
+			http.MethodDelete: {action: WriteRollouts, serve: a.ofRollouts(a.deleteRollout)},
+		}},
+		{"rollouts/{rollout}/members", map[string]*call{
+			http.MethodGet: {
+				action: ReadRollouts, query: append(paging[:2:2], "state", "reason"), serve: a.ofRollouts(a.listMembers),
+			},
+			http.MethodPost: {action: WriteRollouts, contentType: applicationJSON, serve: a.ofRollouts(a.addMember)},
+		}},
+		{"rollouts/{rollout}/events", map[string]*call{
+			http.MethodGet: {action: ReadRollouts, query: append(paging[:2:2], "after"), serve: a.ofRollouts(a.rolloutEvents)},
+		}},
+	}
+	for name, do := range a.orders() {
+		routes = append(routes, route{"rollouts/{rollout}/" + name, map[string]*call{http.MethodPost: a.orderRollout(name, do)}})
+	}
+	return routes
+}
+
+// singles are the calls of images, devices and updates.
+func (a *api) singles() []route {
 	paging := []string{"limit", "cursor"}
 	read := []string{"format", "timeout", "wait", "observe"}
 	write := []string{"format", "timeout", "wait"}
@@ -195,7 +232,7 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 			return req, false, newProblem(http.StatusBadRequest, "bad-request", "the path is not percent-encoded as it should be")
 		}
 		switch name {
-		case "{image}", "{update}", "{request}":
+		case "{image}", "{update}", "{rollout}", "{request}":
 			if value == "" || len(value) > maxID {
 				return req, false, newProblem(http.StatusNotFound, "not-found", "there is nothing of that id")
 			}
@@ -204,6 +241,8 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 				req.image = value
 			case "{update}":
 				req.update = value
+			case "{rollout}":
+				req.rollout = value
 			default:
 				req.handedIn = value
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
@@ -24,51 +25,35 @@ const maxKey = 255 // bytes of an Idempotency-Key
 type updateRequest struct {
 	Endpoint string    `json:"endpoint"`
 	Image    string    `json:"image"`
-	Delivery string    `json:"delivery"`
-	Protocol string    `json:"protocol"`
-	Verify   string    `json:"verify"`
-	Deadline duration  `json:"deadline"`
-	Attempts *int      `json:"attempts"`
-	Force    bool      `json:"force"`
-	Profile  string    `json:"profile"`
 	Hold     *holdBody `json:"hold"`
+	updateOptions
+}
 
-	Labels map[string]string `json:"labels"`
+// updateOptions are the fields that the updates of a rollout have too.
+type updateOptions struct {
+	Delivery string            `json:"delivery"`
+	Protocol string            `json:"protocol"`
+	Verify   string            `json:"verify"`
+	Deadline json.RawMessage   `json:"deadline"`
+	Attempts *int              `json:"attempts"`
+	Force    bool              `json:"force"`
+	Profile  string            `json:"profile"`
+	Labels   map[string]string `json:"labels"`
 }
 
 func (u updateRequest) parse() (firmware.Request, error) {
-	request := firmware.Request{
-		Endpoint: u.Endpoint, Image: u.Image, Deadline: time.Duration(u.Deadline), Force: u.Force, Profile: u.Profile,
-		Labels: u.Labels,
+	request, err := u.updateOptions.parse("")
+	if err != nil {
+		return request, err
 	}
-	if problem := names.Check(u.Endpoint, 1, maxEndpoint); problem != "" {
+	request.Endpoint, request.Image = u.Endpoint, u.Image
+	if problem := checkEndpoint(u.Endpoint); problem != "" {
 		return request, invalidField("endpoint", problem)
-	}
-	if strings.ContainsRune(u.Endpoint, utf8.RuneError) {
-		// The decoder makes it of half a surrogate pair.
-		return request, invalidField("endpoint", "must be Unicode text")
 	}
 	if u.Image == "" || len(u.Image) > maxID {
 		return request, invalidField("image", "must be the id of an image")
 	}
-	if u.Attempts != nil {
-		if request.Attempts = *u.Attempts; request.Attempts < 1 {
-			return request, invalidField("attempts", "must be a number from 1 on")
-		}
-	}
-	if err := request.Delivery.UnmarshalText([]byte(u.Delivery)); err != nil {
-		return request, invalidField("delivery", "must be auto, push or pull")
-	}
-	if err := request.Protocol.UnmarshalText([]byte(u.Protocol)); err != nil {
-		return request, invalidField("protocol", "must be auto, coap, coaps, coap+tcp, coaps+tcp, http or https")
-	}
-	switch request.Verify = fsm.Verify(strings.ToLower(u.Verify)); request.Verify {
-	case "", fsm.VerifyVersion, fsm.VerifyResult:
-	default:
-		return request, invalidField("verify", "must be version or result")
-	}
 	if u.Hold != nil {
-		var err error
 		if request.Hold, err = u.Hold.parse("hold."); err != nil {
 			return request, err
 		}
@@ -76,31 +61,65 @@ func (u updateRequest) parse() (firmware.Request, error) {
 	return request, nil
 }
 
-// duration is a Go duration such as "24h" or "90m", or a number of seconds.
-type duration time.Duration
+// checkEndpoint returns what is wrong with an endpoint of a body, or "".
+func checkEndpoint(endpoint string) string {
+	if strings.ContainsRune(endpoint, utf8.RuneError) { // the decoder makes it of half a surrogate pair
+		return "must be Unicode text"
+	}
+	return names.Check(endpoint, 1, maxEndpoint)
+}
 
-func (d *duration) UnmarshalJSON(data []byte) error {
-	wrong := invalidField("deadline", `must be a duration such as "24h" or "90m", or a number of seconds, and positive`)
-	if string(data) == "null" {
-		return nil
+// parse returns a request without endpoint and image. In a problem, the prefix in precedes the name
+// of the wrong field.
+func (u updateOptions) parse(in string) (firmware.Request, error) {
+	request := firmware.Request{Force: u.Force, Profile: u.Profile, Labels: u.Labels}
+	var err error
+	if request.Deadline, err = parseDuration(u.Deadline, in+"deadline", "24h"); err != nil {
+		return request, err
+	}
+	if u.Attempts != nil {
+		if request.Attempts = *u.Attempts; request.Attempts < 1 {
+			return request, invalidField(in+"attempts", "must be a number from 1 on")
+		}
+	}
+	if err := request.Delivery.UnmarshalText([]byte(u.Delivery)); err != nil {
+		return request, invalidField(in+"delivery", "must be auto, push or pull")
+	}
+	if err := request.Protocol.UnmarshalText([]byte(u.Protocol)); err != nil {
+		return request, invalidField(in+"protocol", "must be auto, coap, coaps, coap+tcp, coaps+tcp, http or https")
+	}
+	switch request.Verify = fsm.Verify(strings.ToLower(u.Verify)); request.Verify {
+	case "", fsm.VerifyVersion, fsm.VerifyResult:
+	default:
+		return request, invalidField(in+"verify", "must be version or result")
+	}
+	return request, nil
+}
+
+// parseDuration returns a duration that a body has as text, such as "24h", or as a number of
+// seconds; 0 if it is absent or null.
+func parseDuration(data json.RawMessage, field, example string) (time.Duration, error) {
+	wrong := invalidField(field, `must be a duration such as "`+example+`" or "90m", or a number of seconds, and positive`)
+	if len(data) == 0 || string(data) == "null" {
+		return 0, nil
 	}
 	var text string
 	if json.Unmarshal(data, &text) == nil {
 		parsed, err := time.ParseDuration(text)
 		if err != nil || parsed <= 0 {
-			return wrong
+			return 0, wrong
 		}
-		*d = duration(parsed)
-		return nil
+		return parsed, nil
 	}
 	seconds, err := strconv.ParseFloat(string(data), 64)
 	if err != nil || !(seconds > 0) || seconds > math.MaxInt64/float64(time.Second)/2 {
-		return wrong
+		return 0, wrong
 	}
-	if *d = duration(seconds * float64(time.Second)); *d == 0 { // less than a nanosecond
-		return wrong
+	d := time.Duration(seconds * float64(time.Second))
+	if d == 0 { // less than a nanosecond
+		return 0, wrong
 	}
-	return nil
+	return d, nil
 }
 
 // readStart reads the request of POST /api/v1/updates. Its errors disclose nothing beyond this
@@ -156,6 +175,9 @@ func idempotencyKey(r *http.Request) (string, error) {
 	if len(keys) != 1 || keys[0] == "" || len(keys[0]) > maxKey ||
 		strings.ContainsFunc(keys[0], func(c rune) bool { return c < ' ' || c > '~' }) {
 		return "", newProblem(http.StatusBadRequest, "bad-request", "Idempotency-Key must be one value of 1 to 255 printable ASCII characters")
+	}
+	if strings.HasPrefix(keys[0], rollout.KeyPrefix) {
+		return "", newProblem(http.StatusBadRequest, "bad-request", "Idempotency-Key must not begin with "+rollout.KeyPrefix+", as those of rollouts do")
 	}
 	return keys[0], nil
 }

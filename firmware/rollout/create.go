@@ -26,7 +26,7 @@ const chunk = 1000
 // returned; or that of the store.
 func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
 	now := time.Now()
-	plan, asked, err := q.check(now)
+	plan, asked, err := m.check(&q, now)
 	if err != nil {
 		return Rollout{}, err
 	}

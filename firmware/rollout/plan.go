@@ -76,7 +76,7 @@ func (t tallies) list() []Tally {
 // of Create.
 func (m *Manager) Plan(ctx context.Context, q Request) (DryRun, error) {
 	now := time.Now()
-	plan, asked, err := q.check(now)
+	plan, asked, err := m.check(&q, now)
 	if err != nil {
 		return DryRun{}, err
 	}

@@ -98,6 +98,21 @@ func invalidText(err error) error {
 	}
 }
 
+// check returns what is wrong with a request, also with what its updates will ask for, and its
+// parts for the record.
+func (m *Manager) check(q *Request, now time.Time) (plan fsm.Plan, asked stored, err error) {
+	plan, asked, err = q.check(now)
+	if err != nil {
+		return plan, asked, err
+	}
+	u := q.Update
+	u.Endpoint, u.Image = "endpoint", q.Image
+	if wrong := m.updates.Check(u); wrong != nil {
+		err = within("update", wrong)
+	}
+	return plan, asked, err
+}
+
 // check returns what is wrong with a request, and its parts for the record.
 func (q *Request) check(now time.Time) (plan fsm.Plan, asked stored, err error) {
 	plan = q.plan(now)

@@ -1,0 +1,138 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/rollout"
+	"github.com/otago-iot/otago/store"
+)
+
+// rolloutEvents answers with a page of the journal of a rollout, or sends it as server-sent events
+// if the client accepts those.
+func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request) error {
+	of, err := a.rollouts.Get(r.Context(), req.rollout)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		return a.streamRollout(w, r, req, of)
+	}
+	if req.query.has("after") {
+		return invalidQuery("after", "after is for event streams (Accept: text/event-stream); pages have cursor")
+	}
+	limit, err := req.query.limit()
+	if err != nil {
+		return err
+	}
+	q := store.RolloutEventQuery{Rollout: req.rollout, Limit: limit + 1}
+	after, err := req.query.cursor("lines")
+	if err != nil {
+		return err
+	}
+	if after != "" {
+		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
+			return invalidQuery("cursor", "cursor is not the next of a page of this list")
+		}
+	}
+	key := func(e rollout.Event) string { return strconv.FormatUint(e.Seq, 10) }
+	return writePage(w, limit, "lines", a.rollouts.Events(r.Context(), q), key, viewLine)
+}
+
+// lookPause is how often a stream looks whether the journal of its rollout has new lines.
+const lookPause = time.Second
+
+// streamRollout sends the journal of a rollout, and each line that comes.
+func (a *api) streamRollout(w http.ResponseWriter, r *http.Request, req request, of rollout.Rollout) error {
+	after, err := resumeAfter(r, req.query)
+	if err != nil {
+		return err
+	}
+	if after > of.Lines {
+		return newProblem(http.StatusConflict, "position", fmt.Sprintf(
+			"the journal ends at %d: the position is of another server, or of one before a backup was restored; begin without it", of.Lines))
+	}
+	leave, err := a.streams.enter(r, "")
+	if err != nil {
+		return err
+	}
+	defer leave()
+	s, r, done, err := a.openStream(w, r)
+	defer done()
+	if err != nil || r.Method == http.MethodHead {
+		return err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	again := func() error { return a.guard.again(r, req.access) }
+	if s.write([]byte("retry: 2000\n\n")) != nil {
+		return nil
+	}
+	if err := s.run(ctx, a.rolloutLines(ctx, req.rollout, after), nil, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
+		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "rollout", req.rollout, "error", err)
+	}
+	return nil // the status has been sent
+}
+
+// rolloutLines sends the lines of a journal after a number, until ctx ends or the rollout is
+// deleted.
+func (a *api) rolloutLines(ctx context.Context, id string, after uint64) <-chan chunk {
+	chunks := make(chan chunk)
+	go func() {
+		defer close(chunks)
+		ticker := time.NewTicker(lookPause)
+		defer ticker.Stop()
+		for {
+			c, last := a.nextLines(ctx, id, &after)
+			if len(c.text) > 0 || c.err != nil {
+				select {
+				case chunks <- c:
+				case <-ctx.Done():
+					return
+				}
+			}
+			if last {
+				return
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return chunks
+}
+
+// nextLines returns the text of the lines after a number, and whether they are the last ones.
+func (a *api) nextLines(ctx context.Context, id string, after *uint64) (c chunk, last bool) {
+	of, err := a.rollouts.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		c.text, c.err = eventOf("end", newProblem(http.StatusNotFound, "not-found", "the rollout was deleted").Document)
+		return c, true
+	}
+	for err == nil && *after < of.Lines && len(c.text) < maxPiece {
+		for e, failed := range a.rollouts.Events(ctx, store.RolloutEventQuery{Rollout: id, After: *after, Limit: 100}) {
+			if errors.Is(failed, store.ErrDamaged) {
+				*after = e.Seq
+				continue
+			}
+			if err = failed; err != nil {
+				break
+			}
+			text, wrong := eventOf("", viewLine(e))
+			if err = wrong; err != nil {
+				break
+			}
+			c.text = append(fmt.Appendf(c.text, "id: %d\n", e.Seq), text...)
+			*after = e.Seq
+		}
+	}
+	c.err = err
+	return c, err != nil
+}

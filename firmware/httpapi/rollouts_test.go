@@ -1,0 +1,570 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/firmware/rollout"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/lwm2mtest"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+const jsonType = "application/json"
+
+// many is a server with rollouts and devices, in virtual time; clients use HTTP over pipes.
+type many struct {
+	*service
+	network *simnet.Network
+	ctx     context.Context
+	devices sync.WaitGroup
+	image   string
+}
+
+// inFleet calls fn with a server, in virtual time.
+func inFleet(t *testing.T, rollouts rollout.Config, config httpapi.Config, fn func(m *many)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		db, network := memory.New(), simnet.New(1)
+		images, err := firmware.OpenRepository(dir, db, firmware.RepositoryConfig{})
+		require.NoError(t, err)
+		srv := lwm2mtest.Serve(t, network, "10.0.0.1:5683", lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+		delivery, err := firmware.NewDelivery(images, firmware.DeliveryConfig{})
+		require.NoError(t, err)
+		srv.HandleFunc("/", delivery.ServeCoAP)
+		manager, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery, Inventory: true})
+		require.NoError(t, err)
+		all, err := rollout.NewManager(srv, manager, db, rollouts)
+		require.NoError(t, err)
+		config.Rollouts = all
+		l := newPipes()
+		server := httptest.NewUnstartedServer(handler(t, manager, httpapi.AllowAll, config))
+		server.Listener.Close()
+		server.Listener = l
+		server.Start()
+		server.Client().Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil }
+		m := &many{service: &service{t: t, db: db, manager: manager, Server: server}, network: network, ctx: ctx}
+		var run sync.WaitGroup
+		run.Go(func() { require.NoError(t, manager.Run(ctx)) })
+		run.Go(func() { require.NoError(t, all.Run(ctx)) })
+		defer func() {
+			server.CloseClientConnections()
+			server.Close()
+			cancel()
+			m.devices.Wait()
+			run.Wait()
+		}()
+		m.image = m.service.image("1.1.0")
+		fn(m)
+	})
+}
+
+// fleet registers devices dev-0, dev-1, ... that install, except those that are odd.
+func (m *many) fleet(n int, odd map[int]firmwaretest.Install) (list []string) {
+	for i := range n {
+		in, ok := odd[i]
+		if !ok {
+			in = firmwaretest.Install{Version: "1.1.0", Time: time.Minute, BootTime: 10 * time.Second}
+		}
+		d := firmwaretest.NewDevice(lwm2m.ClientConfig{
+			Endpoint: fmt.Sprintf("dev-%d", i), Server: "coap://10.0.0.1:5683", Listen: listen(m.network, fmt.Sprintf("10.1.0.%d:0", i+1)),
+		}, firmwaretest.Script{Version: "1.0.0", Install: in})
+		m.devices.Go(func() { _ = d.Run(m.ctx) })
+		list = append(list, fmt.Sprintf("dev-%d", i))
+	}
+	time.Sleep(time.Minute)
+	return list
+}
+
+// aRollout is a rollout as clients see it.
+type aRollout struct {
+	ID, Name, Image, State, Reason, Cause string
+	Until                                 *time.Time
+	Stage                                 int
+	Stages                                []struct {
+		Size               any
+		Only               any
+		Manual             bool
+		Soak               string
+		Admitted, Active   int
+		Succeeded, Skipped int
+		Failed             int
+		RolledBack         int `json:"rolled_back"`
+		Opened             *time.Time
+	}
+	Members     map[string]int
+	Waiting     struct{ Reasons map[string]int }
+	Concurrency int
+	Rate        *float64
+	MaxFailure  float64 `json:"max_failure"`
+	Missing     string  `json:"missing_after"`
+	Window      map[string]any
+	StartAt     *time.Time `json:"start_at"`
+	EndAt       time.Time  `json:"end_at"`
+	Notes       string
+	Downgrade   bool
+	Update      map[string]any
+	Created     time.Time
+	Started     *time.Time
+	Ended       *time.Time
+}
+
+type aMember struct {
+	Endpoint, State, Reason, Place, Update string
+	Stage, Attempt                         int
+	Until                                  *time.Time
+}
+
+func (s *service) rollout(body string, header ...string) aRollout {
+	s.t.Helper()
+	a := s.post("/api/v1/rollouts", body, header...)
+	require.Equal(s.t, http.StatusCreated, a.StatusCode, "%s", a.body)
+	r := decode[aRollout](s.t, a)
+	require.Equal(s.t, "rollouts/"+r.ID, a.Header.Get("Location"))
+	return r
+}
+
+func (s *service) order(id, what, body string) aRollout {
+	s.t.Helper()
+	a := s.post("/api/v1/rollouts/"+id+"/"+what, body)
+	require.Equal(s.t, http.StatusOK, a.StatusCode, "%s", a.body)
+	return decode[aRollout](s.t, a)
+}
+
+func (s *service) seen(id string) aRollout {
+	s.t.Helper()
+	return decode[aRollout](s.t, s.get("/api/v1/rollouts/"+id))
+}
+
+// until waits until a rollout is as it should be.
+func (s *service) until(id string, ok func(aRollout) bool) aRollout {
+	s.t.Helper()
+	for range 3000 {
+		if r := s.seen(id); ok(r) {
+			return r
+		}
+		time.Sleep(5 * time.Second)
+	}
+	require.Fail(s.t, "it does not get there", "%s", s.get("/api/v1/rollouts/"+id).body)
+	return aRollout{}
+}
+
+// TestRollout follows a rollout from its draft to its end, through the calls that an operator
+// makes.
+func TestRollout(t *testing.T) {
+	inFleet(t, rollout.Config{}, httpapi.Config{Actor: func(*http.Request) string { return "kim" }}, func(m *many) {
+		t := m.t
+		list := append(m.fleet(4, nil), "absent")
+		body := `{"name":"spring","image":"` + m.image + `","targets":{"endpoints":["` + strings.Join(list, `","`) + `"]},
+			"stages":[{"size":1,"only":{"endpoints":["dev-2"]},"soak":"10m"},{"size":"50%","manual":true},{"size":"100%"}],
+			"concurrency":2,"rate":60,"max_failure":0.1,"missing_after":"20m","notes":"ask Sam","update":{"deadline":"12h","labels":{"ticket":"OPS-1"}}`
+		dry := decode[struct {
+			Targets           int
+			First             []string
+			Stages            []int
+			Versions, Skipped []struct {
+				Version string
+				Devices int
+			}
+		}](t, m.post("/api/v1/rollouts?dry_run=true", body+"}"))
+		require.Equal(t, 5, dry.Targets)
+		require.Equal(t, []int{1, 3, 5}, dry.Stages)
+		require.ElementsMatch(t, list, dry.First)
+		require.Len(t, dry.Versions, 2)
+		require.Empty(t, decode[struct{ Items []aRollout }](t, m.get("/api/v1/rollouts")).Items, "a dry run stores nothing")
+
+		r := m.rollout(body + "}")
+		require.Equal(t, "draft", r.State)
+		require.Equal(t, "it waits for its start, with 5 devices", r.Reason)
+		require.Zero(t, r.Stage)
+		require.Nil(t, r.Started)
+		require.Equal(t, map[string]int{"not_started": 5}, r.Waiting.Reasons)
+		require.Equal(t, map[string]int{"waiting": 5, "active": 0, "succeeded": 0, "failed": 0, "rolled_back": 0, "skipped": 0}, r.Members)
+		require.Equal(t, []any{1., "50%", "100%"}, []any{r.Stages[0].Size, r.Stages[1].Size, r.Stages[2].Size})
+		require.Equal(t, map[string]any{"endpoints": []any{"dev-2"}}, r.Stages[0].Only)
+		require.Equal(t, []any{"10m", "0s", true}, []any{r.Stages[0].Soak, r.Stages[2].Soak, r.Stages[1].Manual})
+		require.Equal(t, []any{2, 60., 0.1, "20m", "ask Sam"}, []any{r.Concurrency, *r.Rate, r.MaxFailure, r.Missing, r.Notes})
+		require.Equal(t, "12h", r.Update["deadline"])
+
+		requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/pause", ""), http.StatusConflict, "rollout-state")
+		requireProblem(t, m.do(http.MethodDelete, "/api/v1/rollouts/"+r.ID, nil), http.StatusConflict, "rollout-state")
+		r = m.order(r.ID, "start", `{"reason":"as planned"}`)
+		require.Equal(t, "running", r.State)
+		r = m.until(r.ID, func(r aRollout) bool { return r.Members["active"] == 1 })
+		require.Equal(t, 1, r.Stage)
+		require.Contains(t, r.Reason, "stage 1 of 3")
+		time.Sleep(time.Second)
+		page := decode[struct{ Items []aMember }](t, m.get("/api/v1/rollouts/"+r.ID+"/members?state=active"))
+		require.Len(t, page.Items, 1)
+		require.Equal(t, "dev-2", page.Items[0].Endpoint)
+		update := decode[struct {
+			Labels map[string]string
+			Holds  []struct{ Holder string }
+		}](t, m.get("/api/v1/updates/"+page.Items[0].Update))
+		require.Equal(t, "OPS-1", update.Labels["ticket"])
+
+		r = m.order(r.ID, "pause", "")
+		require.Equal(t, "paused", r.State)
+		require.Equal(t, "operator", r.Cause)
+		r = m.order(r.ID, "resume", "")
+		r = m.until(r.ID, func(r aRollout) bool { return strings.Contains(r.Reason, "are watched") })
+		require.WithinDuration(t, time.Now().Add(10*time.Minute), *r.Until, time.Minute)
+		r = m.until(r.ID, func(r aRollout) bool { return strings.Contains(r.Reason, "an operator opens stage 2 of 3") })
+		require.Len(t, r.Waiting.Reasons, 1)
+
+		a := m.do(http.MethodPatch, "/api/v1/rollouts/"+r.ID, strings.NewReader(`{"concurrency":7,"rate":null,"notes":"","reason":"faster"}`), "Content-Type", jsonType)
+		require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
+		r = decode[aRollout](t, a)
+		require.Equal(t, 7, r.Concurrency)
+		require.Nil(t, r.Rate)
+		m.order(r.ID, "open", "")
+		r = m.until(r.ID, func(r aRollout) bool { return r.Members["succeeded"] == 4 })
+		time.Sleep(time.Minute)
+		r = m.seen(r.ID)
+		require.Equal(t, map[string]int{"offline": 1}, r.Waiting.Reasons)
+		members := decode[struct{ Items []aMember }](t, m.get("/api/v1/rollouts/"+r.ID+"/members?reason=offline"))
+		require.Len(t, members.Items, 1)
+		require.Equal(t, "absent", members.Items[0].Endpoint)
+
+		r = m.order(r.ID, "members", `{"endpoint":"late"}`)
+		require.Equal(t, 2, r.Members["waiting"])
+		a = m.post("/api/v1/rollouts/"+r.ID+"/stop?dry_run=true", `{"mode":"cancel"}`)
+		require.JSONEq(t, `{"finish":0,"never_start":2}`, string(a.body))
+		require.Equal(t, "running", m.seen(r.ID).State, "a dry run changes nothing")
+		m.order(r.ID, "stop", `{"mode":"finish","reason":"enough"}`)
+		r = m.until(r.ID, func(r aRollout) bool { return r.State == "ended" })
+		require.Equal(t, map[string]int{"waiting": 0, "active": 0, "succeeded": 4, "failed": 0, "rolled_back": 0, "skipped": 2}, r.Members)
+		require.NotNil(t, r.Ended)
+		members = decode[struct{ Items []aMember }](t, m.get("/api/v1/rollouts/"+r.ID+"/members?reason=cancelled"))
+		require.Len(t, members.Items, 2)
+		requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/start", ""), http.StatusConflict, "rollout-state")
+
+		// Its journal, in pages of one line, and as a stream.
+		var names []string
+		actors := map[string]bool{}
+		for next := ""; ; {
+			page := decode[struct {
+				Items []struct{ Event, Actor string }
+				Next  string
+			}](t, m.get("/api/v1/rollouts/"+r.ID+"/events?limit=1"+next))
+			for _, line := range page.Items {
+				names = append(names, line.Event)
+				actors[line.Actor] = true
+			}
+			if page.Next == "" {
+				break
+			}
+			next = "&cursor=" + page.Next
+		}
+		require.Equal(t, "started", names[0])
+		require.Equal(t, "ended", names[len(names)-1])
+		require.Contains(t, names, "edited")
+		require.Equal(t, map[string]bool{"kim": true, "": true}, actors)
+		streamed := m.stream(r.ID, len(names))
+		require.Equal(t, names, streamed)
+
+		require.Equal(t, http.StatusNoContent, m.do(http.MethodDelete, "/api/v1/rollouts/"+r.ID, nil).StatusCode)
+		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID), http.StatusNotFound, "not-found")
+		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/members"), http.StatusNotFound, "not-found")
+		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/events"), http.StatusNotFound, "not-found")
+	})
+}
+
+// stream returns the names of the first lines of a rollout's event stream.
+func (s *service) stream(id string, lines int) (names []string) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/api/v1/rollouts/"+id+"/events", nil)
+	require.NoError(s.t, err)
+	r.Header.Set("Accept", "text/event-stream")
+	response, err := s.Client().Do(r)
+	require.NoError(s.t, err)
+	defer response.Body.Close()
+	require.Equal(s.t, "text/event-stream", response.Header.Get("Content-Type"))
+	for scanner := bufio.NewScanner(response.Body); len(names) < lines && scanner.Scan(); {
+		if _, event, ok := strings.Cut(scanner.Text(), `"event":"`); ok {
+			name, _, _ := strings.Cut(event, `"`)
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// TestRolloutTrips: a device of the first stage fails; the rollout stops by itself, says why, and
+// goes on after a retry.
+func TestRolloutTrips(t *testing.T) {
+	inFleet(t, rollout.Config{}, httpapi.Config{}, func(m *many) {
+		t := m.t
+		list := m.fleet(3, map[int]firmwaretest.Install{0: {Result: 5, Time: time.Minute, NoReboot: true}})
+		r := m.rollout(`{"image":"` + m.image + `","start":true,"targets":{"endpoints":["` + strings.Join(list, `","`) + `"]},
+			"stages":[{"size":1,"only":{"endpoints":["dev-0"]}},{"size":"100%"}]}`)
+		r = m.until(r.ID, func(r aRollout) bool { return r.State == "paused" })
+		require.Equal(t, "trip", r.Cause)
+		require.Equal(t, "a device of the first stage is bad", r.Reason)
+		require.Equal(t, map[string]int{"paused": 2}, r.Waiting.Reasons)
+		p := requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/retry", `{"outcomes":["succeded"]}`), http.StatusBadRequest, "invalid-field")
+		require.Equal(t, "outcomes[0]", p.Field)
+		requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/retry", ""), http.StatusBadRequest, "invalid-field")
+		requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/pause", `{"mode":"cancel"}`), http.StatusBadRequest, "invalid-field")
+		r = m.order(r.ID, "retry", `{"outcomes":["failed"]}`)
+		require.Equal(t, 3, r.Members["waiting"])
+	})
+}
+
+// TestRolloutKeys: a key makes the request repeatable; keys and holders of rollouts are not for
+// others.
+func TestRolloutKeys(t *testing.T) {
+	inFleet(t, rollout.Config{}, httpapi.Config{}, func(m *many) {
+		t := m.t
+		body := `{"image":"` + m.image + `","targets":{"endpoints":["a"]}}`
+		first := m.rollout(body, "Idempotency-Key", "k1")
+		require.Equal(t, first.ID, m.rollout(body, "Idempotency-Key", "k1").ID)
+		require.NotEqual(t, first.ID, m.rollout(body, "Idempotency-Key", "k2").ID)
+		p := requireProblem(t, m.post("/api/v1/rollouts", body+" ", "Idempotency-Key", "k1"), http.StatusUnprocessableEntity, "key-reused")
+		require.Contains(t, p.Detail, first.ID)
+		update := `{"image":"` + m.image + `","endpoint":"a"`
+		requireProblem(t, m.post("/api/v1/updates", update+"}", "Idempotency-Key", "rollout/"+first.ID+"/1/x"), http.StatusBadRequest, "bad-request")
+		p = requireProblem(t, m.post("/api/v1/updates", update+`,"hold":{"holder":"rollout/x"}}`), http.StatusBadRequest, "invalid-field")
+		require.Equal(t, "hold.holder", p.Field)
+		id := m.start("a", m.image)
+		for _, call := range []string{"hold", "release"} {
+			p = requireProblem(t, m.post("/api/v1/updates/"+id+"/"+call, `{"holder":"rollout/`+first.ID+`"}`), http.StatusBadRequest, "invalid-field")
+			require.Equal(t, "holder", p.Field)
+		}
+		// The image of a rollout that has not ended cannot be deleted, nor what it waits for.
+		m.service.image("2")
+	})
+}
+
+// TestRolloutsAreRefused: a company's approvals decide, and their text reaches the operator.
+func TestRolloutsAreRefused(t *testing.T) {
+	allow := func(_ context.Context, actor string, action rollout.Action, r rollout.Rollout) error {
+		if action == rollout.ActionStart && actor != "boss" {
+			return errors.New("ask the boss about " + r.Name)
+		}
+		return nil
+	}
+	config := httpapi.Config{Actor: func(r *http.Request) string {
+		if r.Header.Get("X-Who") == "panic" {
+			panic("no")
+		}
+		return r.Header.Get("X-Who")
+	}}
+	inFleet(t, rollout.Config{Allow: allow}, config, func(m *many) {
+		t := m.t
+		r := m.rollout(`{"name":"spring","image":"` + m.image + `","targets":{"endpoints":["a"]}}`)
+		for _, who := range []string{"", "kim", "panic", strings.Repeat("x", 300)} {
+			p := requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/start", "", "X-Who", who), http.StatusForbidden, "refused")
+			require.Equal(t, "ask the boss about spring", p.Detail)
+			require.Equal(t, "draft", m.seen(r.ID).State)
+		}
+		require.Equal(t, http.StatusOK, m.post("/api/v1/rollouts/"+r.ID+"/start", "", "X-Who", "boss").StatusCode)
+	})
+}
+
+// TestRolloutBodies has bodies that no rollout can be made of: each answer names the field, and
+// nothing is stored.
+func TestRolloutBodies(t *testing.T) {
+	inFleet(t, rollout.Config{}, httpapi.Config{}, func(m *many) {
+		t := m.t
+		targets := `"targets":{"endpoints":["a","b"]}`
+		with := func(field string) string { return `{"image":"` + m.image + `",` + targets + `,` + field + `}` }
+		stage := func(fields string) string { return with(`"stages":[{` + fields + `},{"size":"100%"}]`) }
+		window := func(fields string) string { return with(`"window":{` + fields + `}`) }
+		for _, tt := range []struct{ name, body, field string }{
+			{"nothing", ``, ""}, {"null", `null`, "image"}, {"a list", `[]`, ""}, {"cut short", `{"image":"x"`, ""}, {"deep", strings.Repeat("[", 60_000), ""},
+			{"two", with(`"name":"x"`) + "{}", ""}, {"not UTF-8", "{\"name\":\"\xff\"}", ""}, {"unknown field", with(`"stage":[]`), "stage"},
+			{"no image", `{` + targets + `}`, "image"}, {"long image", `{"image":"` + strings.Repeat("x", 65) + `"}`, "image"},
+			{"name", with(`"name":"a\u0007"`), "name"}, {"long name", with(`"name":"` + strings.Repeat("n", 256) + `"`), "name"},
+			{"no targets", `{"image":"` + m.image + `"}`, "targets"}, {"empty targets", `{"image":"x","targets":{}}`, "targets"},
+			{"no endpoints", `{"image":"x","targets":{"endpoints":[]}}`, "targets"},
+			{"both", `{"image":"x","targets":{"endpoints":["a"],"select":{}}}`, "targets"},
+			{"unknown target", `{"image":"x","targets":{"all":true}}`, "all"}, {"unknown selector", `{"image":"x","targets":{"select":{"models":"x"}}}`, "models"},
+			{"twice", `{"image":"x","targets":{"endpoints":["a","b","a"]}}`, "targets.endpoints[2]"},
+			{"empty endpoint", `{"image":"x","targets":{"endpoints":["a",""]}}`, "targets.endpoints[1]"},
+			{"long endpoint", `{"image":"x","targets":{"endpoints":["` + strings.Repeat("e", 256) + `"]}}`, "targets.endpoints[0]"},
+			{"control in endpoint", `{"image":"x","targets":{"endpoints":["\u0000"]}}`, "targets.endpoints[0]"},
+			{"half a pair", `{"image":"x","targets":{"endpoints":["\ud800"]}}`, "targets.endpoints[0]"},
+			{"numbers", `{"image":"x","targets":{"endpoints":[1]}}`, "endpoints"}, {"an object", `{"image":"x","targets":{"endpoints":{}}}`, "endpoints"},
+			{"endpoints as text", `{"image":"x","targets":{"endpoints":"a"}}`, "endpoints"},
+			{"too many", `{"image":"x","targets":{"endpoints":[` + strings.Repeat(`"a",`, 100_000) + `"b"]}}`, "endpoints"},
+
+			{"empty stages", with(`"stages":[]`), "stages"}, {"many stages", with(`"stages":[` + strings.Repeat(`{"size":1},`, 20) + `{"size":"100%"}]`), "stages"},
+			{"many more stages", with(`"stages":[` + strings.Repeat(`{},`, 20_000) + `{}]`), "stages"},
+			{"no size", stage(`"soak":"10m"`), "stages[0].size"}, {"size 0", stage(`"size":0`), "stages[0].size"}, {"size -1", stage(`"size":-1`), "stages[0].size"},
+			{"size 1.5", stage(`"size":1.5`), "stages[0].size"}, {"huge size", stage(`"size":99999999999999999999`), "stages[0].size"}, {"size 1e309", stage(`"size":1e309`), "stages[0].size"},
+			{"size null", stage(`"size":null`), "stages[0].size"}, {"size text", stage(`"size":"10"`), "stages[0].size"}, {"0 %", stage(`"size":"0%"`), "stages[0].size"},
+			{"101 %", stage(`"size":"101%"`), "stages[0].size"}, {"-1 %", stage(`"size":"-1%"`), "stages[0].size"}, {"NaN %", stage(`"size":"NaN%"`), "stages[0].size"},
+			{"Inf %", stage(`"size":"Inf%"`), "stages[0].size"}, {"hex %", stage(`"size":"0x1p-2%"`), "stages[0].size"}, {"1e1 %", stage(`"size":"1e1%"`), "stages[0].size"},
+			{"soak -1m", stage(`"size":1,"soak":"-1m"`), "stages[0].soak"}, {"soak 11 years", stage(`"size":1,"soak":"100000h"`), "stages[0].soak"},
+			{"soak 1e309", stage(`"size":1,"soak":1e309`), "stages[0].soak"}, {"soak true", stage(`"size":1,"soak":true`), "stages[0].soak"},
+			{"only nobody", stage(`"size":1,"only":{}`), "stages[0].only"}, {"only twice", stage(`"size":1,"only":{"endpoints":["a","a"]}`), "stages[0].only.endpoints[1]"},
+			{"only unknown", stage(`"size":1,"only":{"endpoint":"a"}`), "endpoint"},
+			{"the last is not all", with(`"stages":[{"size":1}]`), "stages"},
+			{"unknown in stage", stage(`"size":1,"sizes":1`), "sizes"},
+
+			{"concurrency 0", with(`"concurrency":0`), "concurrency"}, {"concurrency -1", with(`"concurrency":-1`), "concurrency"},
+			{"huge concurrency", with(`"concurrency":100001`), "concurrency"}, {"concurrency 1.5", with(`"concurrency":1.5`), "concurrency"}, {"concurrency text", with(`"concurrency":"1"`), "concurrency"},
+			{"rate 0", with(`"rate":0`), "rate"}, {"rate -1", with(`"rate":-1`), "rate"}, {"rate 1e309", with(`"rate":1e309`), "rate"}, {"rate 1e300", with(`"rate":1e300`), "rate"},
+			{"rate 1e-300", with(`"rate":1e-300`), "rate"}, {"rate NaN", with(`"rate":NaN`), ""},
+			{"max_failure -0.1", with(`"max_failure":-0.1`), "max_failure"}, {"max_failure 5", with(`"max_failure":5`), "max_failure"}, {"max_failure 1e309", with(`"max_failure":1e309`), "max_failure"},
+			{"missing_after 0", with(`"missing_after":"0s"`), "missing_after"}, {"missing_after soon", with(`"missing_after":"soon"`), "missing_after"},
+			{"missing_after too long", with(`"missing_after":"90000h"`), "missing_after"},
+
+			{"empty window", window(``), "window.from"}, {"from 24:00", window(`"from":"24:00","to":"04:00","zone":"UTC"`), "window.from"}, {"to 7", window(`"from":"22:00","to":"7","zone":"UTC"`), "window.to"},
+			{"from is to", window(`"from":"22:00","to":"22:00","zone":"UTC"`), "window.to"}, {"no zone", window(`"from":"22:00","to":"04:00"`), "window.zone"},
+			{"unknown zone", window(`"from":"22:00","to":"04:00","zone":"Europe/Atlantis"`), "window.zone"}, {"a path", window(`"from":"22:00","to":"04:00","zone":"../../etc/passwd"`), "window.zone"},
+			{"local", window(`"from":"22:00","to":"04:00","zone":"Local"`), "window.zone"}, {"no fallback", window(`"from":"22:00","to":"04:00","zone":"device"`), "window.fallback_zone"},
+			{"unknown fallback", window(`"from":"22:00","to":"04:00","zone":"device","fallback_zone":"Moon"`), "window.fallback_zone"},
+			{"covers", window(`"from":"22:00","to":"04:00","zone":"UTC","covers":"reboot"`), "window.covers"}, {"days", window(`"days":["monday"],"from":"22:00","to":"04:00","zone":"UTC"`), "window.days[0]"},
+			{"a day twice", window(`"days":["mon","mon"],"from":"22:00","to":"04:00","zone":"UTC"`), "window.days[1]"},
+			{"start_at", with(`"start_at":"tomorrow"`), "start_at"}, {"end_at has passed", with(`"end_at":"1999-01-01T00:00:00Z"`), "end_at"},
+			{"end before start", with(`"start_at":"2999-01-01T00:00:00Z","end_at":"2998-01-01T00:00:00Z"`), "end_at"}, {"end without a zone", with(`"end_at":"2999-01-01T00:00:00"`), "end_at"},
+			{"notes", with(`"notes":"` + strings.Repeat("n", 5000) + `"`), "notes"},
+
+			{"update's endpoint", with(`"update":{"endpoint":"a"}`), "endpoint"}, {"update's hold", with(`"update":{"hold":{"holder":"x"}}`), "hold"},
+			{"update's delivery", with(`"update":{"delivery":"drone"}`), "update.delivery"}, {"update's deadline", with(`"update":{"deadline":"-1h"}`), "update.deadline"},
+			{"update's attempts", with(`"update":{"attempts":0}`), "update.attempts"}, {"update's profile", with(`"update":{"profile":"nobody-knows"}`), "update.profile"},
+			{"update's labels", with(`"update":{"labels":{"":"x"}}`), "update.labels"},
+		} {
+			for _, call := range []string{"/api/v1/rollouts", "/api/v1/rollouts?dry_run=true"} {
+				a := m.post(call, tt.body)
+				kind := "invalid-field"
+				if tt.field == "" {
+					kind = "bad-request"
+				}
+				require.Equal(t, http.StatusBadRequest, a.StatusCode, "%s: %s", tt.name, a.body)
+				p := requireProblem(t, a, http.StatusBadRequest, kind)
+				require.Equal(t, tt.field, p.Field, "%s: %s", tt.name, a.body)
+				require.Less(t, len(p.Detail), 400, tt.name)
+			}
+		}
+		p := requireProblem(t, m.post("/api/v1/rollouts", strings.Replace(with(`"name":"x"`), m.image, "nope", 1)), http.StatusNotFound, "not-found")
+		require.Equal(t, "image", p.Field)
+		requireProblem(t, m.post("/api/v1/rollouts?dry_run=yes", with(`"name":"x"`)), http.StatusBadRequest, "invalid-query")
+		requireProblem(t, m.post("/api/v1/rollouts", with(`"name":"x"`), "Content-Type", "text/plain"), http.StatusUnsupportedMediaType, "unsupported-media-type")
+		for _, body := range []string{
+			with(`"stages":[` + strings.Repeat(`{},`, 200_000) + `{}]`), with(`"update":{"labels":{"a":"` + strings.Repeat("x", 70_000) + `"}}`),
+			`{"image":"x","targets":{"select":{"labels":{"a":"` + strings.Repeat("x", 70_000) + `"}}}}`,
+		} {
+			requireProblem(t, m.post("/api/v1/rollouts", body), http.StatusRequestEntityTooLarge, "too-large")
+		}
+		// Ten million endpoints, without a length.
+		endless := io.MultiReader(strings.NewReader(`{"image":"x","targets":{"endpoints":["a"`), &repeated{`,"endpoint"`, 10_000_000})
+		requireProblem(t, m.do(http.MethodPost, "/api/v1/rollouts", endless, "Content-Type", jsonType), http.StatusRequestEntityTooLarge, "too-large")
+		require.Empty(t, decode[struct{ Items []aRollout }](t, m.get("/api/v1/rollouts")).Items, "a refused request stores nothing")
+
+		r := m.rollout(with(`"name":"good"`))
+		for _, tt := range []struct{ body, field string }{
+			{`{"stages":[]}`, "stages"}, {`{"concurrency":0}`, "concurrency"}, {`{"rate":-1}`, "rate"}, {`{"rate":"fast"}`, "rate"}, {`{"max_failure":2}`, "max_failure"},
+			{`{"window":{"from":"22:00","to":"04:00","zone":"Moon"}}`, "window.zone"}, {`{"window":7}`, "window"}, {`{"window":{"hours":3}}`, "hours"},
+			{`{"end_at":"1999-01-01T00:00:00Z"}`, "end_at"}, {`{"end_at":7}`, "end_at"}, {`{"notes":"` + strings.Repeat("n", 5000) + `"}`, "notes"},
+		} {
+			a := m.do(http.MethodPatch, "/api/v1/rollouts/"+r.ID, strings.NewReader(tt.body), "Content-Type", jsonType)
+			require.Equal(t, tt.field, requireProblem(t, a, http.StatusBadRequest, "invalid-field").Field, "%s", a.body)
+		}
+		requireProblem(t, m.do(http.MethodPatch, "/api/v1/rollouts/"+r.ID, strings.NewReader(`{}`), "Content-Type", jsonType), http.StatusConflict, "rollout-state")
+		for query, field := range map[string]string{
+			"members?state=lost": "state", "members?reason=lazy": "reason", "members?state=failed&reason=offline": "reason", "members?cursor=x": "cursor",
+			"members?limit=0": "limit", "events?cursor=x": "cursor", "events?after=1": "after", "members?place=ready": "place",
+		} {
+			require.Equal(t, field, requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/"+query), http.StatusBadRequest, "invalid-query").Field, query)
+		}
+		requireProblem(t, m.do(http.MethodGet, "/api/v1/rollouts/"+r.ID+"/events", nil, "Accept", "text/event-stream", "Last-Event-ID", "99"), http.StatusConflict, "position")
+		require.Equal(t, "endpoint", requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/members", `{"endpoint":""}`), http.StatusBadRequest, "invalid-field").Field)
+		require.Equal(t, http.StatusOK, m.post("/api/v1/rollouts/"+r.ID+"/members", `{"endpoint":"a"}`).StatusCode, "it is a member already")
+		require.Equal(t, 2, m.seen(r.ID).Members["waiting"])
+	})
+}
+
+// repeated is a text, n times.
+type repeated struct {
+	text string
+	n    int
+}
+
+func (r *repeated) Read(p []byte) (n int, err error) {
+	for r.n > 0 && len(p)-n >= len(r.text) {
+		n += copy(p[n:], r.text)
+		r.n--
+	}
+	if r.n == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// TestRolloutOfManyEndpoints makes a rollout of the largest list, with long names, and reads its
+// members in pages.
+func TestRolloutOfManyEndpoints(t *testing.T) {
+	s, _ := rolloutService(t)
+	image := s.image("1.1.0")
+	var list strings.Builder
+	for i := range 100_000 {
+		if i > 0 {
+			list.WriteByte(',')
+		}
+		fmt.Fprintf(&list, `"%s-%06d"`, strings.Repeat("e", 200), i)
+	}
+	r := s.rollout(`{"image":"` + image + `","targets":{"endpoints":[` + list.String() + `]}}`)
+	require.Equal(t, 100_000, r.Members["waiting"])
+	for _, query := range []string{"", "&state=waiting", "&reason=not_started"} {
+		n, next, last := 0, "", ""
+		for n < 3000 {
+			page := decode[struct {
+				Items []aMember
+				Next  string
+			}](t, s.get("/api/v1/rollouts/"+r.ID+"/members?limit=1000"+query+next))
+			require.NotEmpty(t, page.Items)
+			require.NotEqual(t, last, page.Items[0].Endpoint)
+			n, last, next = n+len(page.Items), page.Items[0].Endpoint, "&cursor="+page.Next
+		}
+	}
+	require.Empty(t, decode[struct{ Items []aMember }](t, s.get("/api/v1/rollouts/"+r.ID+"/members?reason=busy")).Items)
+}
+
+// rolloutService is a service with rollouts, which do not run.
+func rolloutService(t *testing.T) (*service, *rollout.Manager) {
+	t.Helper()
+	db := memory.New()
+	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
+	require.NoError(t, err)
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	require.NoError(t, err)
+	manager, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
+	require.NoError(t, err)
+	all, err := rollout.NewManager(srv, manager, db, rollout.Config{})
+	require.NoError(t, err)
+	server := httptest.NewServer(handler(t, manager, httpapi.AllowAll, httpapi.Config{Rollouts: all}))
+	t.Cleanup(server.Close)
+	return &service{t: t, db: db, manager: manager, Server: server}, all
+}
+
+// TestNoRollouts: without a manager of rollouts their calls answer 404.
+func TestNoRollouts(t *testing.T) {
+	s := newService(t, httpapi.Config{})
+	p := requireProblem(t, s.get("/api/v1/rollouts"), http.StatusNotFound, "not-found")
+	require.Equal(t, "this server has no rollouts", p.Detail)
+	requireProblem(t, s.post("/api/v1/rollouts", `{}`), http.StatusNotFound, "not-found")
+	requireProblem(t, s.get("/api/v1/rollouts/x/events"), http.StatusNotFound, "not-found")
+}
