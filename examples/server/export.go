@@ -18,10 +18,11 @@ import (
 // server.
 func runExport(ctx context.Context, args []string, env environment) (err error) {
 	fs := cli.NewFlagSet(env.stderr, "server export", "[flags]",
-		"writes the firmware update table, oldest first, to standard output. A server on the same bolt file has to be stopped.")
+		"writes the firmware update table, the rollouts or their members, oldest first, to standard output. A server on the same bolt file has to be stopped.")
 	data := fs.String("data", "otago-data", "`folder` of the server")
 	place := fs.String("store", "", "`place` of the records: bolt:FILE (default bolt:ota.db in the data folder)")
 	format := fs.String("format", "csv", "csv, jsonl: one JSON object a line, or table: CSV with the columns and the words of flownexus's table FirmwareUpdate")
+	of := fs.String("of", "updates", "updates, rollouts, or members: those of all rollouts; the last two as csv or jsonl")
 	if err := cli.Parse(fs, args, env.lookup); err != nil {
 		return err
 	}
@@ -34,11 +35,27 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 	if !ok {
 		return cli.Usagef("-format %q is neither csv, jsonl nor table", *format)
 	}
+	var rows rowsOf
+	switch *of {
+	case "updates":
+	case "rollouts":
+		rows = rolloutRows
+	case "members":
+		rows = memberRows
+	default:
+		return cli.Usagef("-of %q is neither updates, rollouts nor members", *of)
+	}
+	if rows != nil && *format == "table" {
+		return cli.Usagef("-format table is for updates")
+	}
 	db, err := openStore(*place, *data, false, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if rows != nil {
+		return writeRows(ctx, env.stdout, db, rows, *format == "csv")
+	}
 	return write(env.stdout, &exporter{ctx: ctx, db: db, images: map[string]store.Image{}})
 }
 

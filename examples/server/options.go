@@ -49,7 +49,7 @@ Sub-commands; each has a help of its own, server pki -h and so on:
   bundle
     	make keys for signed packages, sign packages, check them
   export
-    	write the firmware update table as CSV or JSON lines
+    	write the firmware update table, or the rollouts, as CSV or JSON lines
 `
 
 func parseOptions(args []string, env environment) (*options, error) {
@@ -79,7 +79,7 @@ func (o *options) flags(env environment) *flag.FlagSet {
 	fs.StringVar(&o.fwHTTPS, "fw-https", ":8443", "`address` for devices that download by HTTPS, open once -cert is given")
 	fs.StringVar(&o.publicPrefix, "public-prefix", "/media/firmware/", "`path` of packages for devices of the profile fixed-host, which fetch them without a secret")
 	fs.BoolVar(&o.nosec, "nosec", false, "allow CoAP without security on other addresses than loopback")
-	fs.StringVar(&o.tokenFile, "api-token-file", "", "`file` with the token that operators show: Authorization: Bearer TOKEN")
+	fs.StringVar(&o.tokenFile, "api-token-file", "", "`file` with the tokens that operators show (Authorization: Bearer TOKEN): a line for each, TOKEN or NAME TOKEN, where the name is for journals")
 	fs.StringVar(&o.psk, "psk", "", "`file` with pre-shared keys: identity, hex key, endpoint (default: the identity)")
 	fs.StringVar(&o.cert, "cert", "", "`file` with the server's certificate chain, PEM")
 	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")

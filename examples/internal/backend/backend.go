@@ -54,9 +54,11 @@ type Config struct {
 	ClientCAs   *x509.CertPool
 	Credentials lwm2m.Credentials
 	Models      *lwm2m.Models // nil stands for the built-in ones; the bridge adds to them
-	Token       []byte        // bearer token of operators; nil requires none, and HTTP must then be on loopback
-	Advertise   Advertise
-	Logger      *slog.Logger
+	// Token has the bearer tokens of operators, a line each, perhaps after a name; nil requires
+	// none, and HTTP must then be on loopback.
+	Token     []byte
+	Advertise Advertise
+	Logger    *slog.Logger
 
 	PublicPrefix string // of firmware.DeliveryConfig
 }
@@ -95,7 +97,8 @@ type Backend struct {
 	server  *lwm2m.Server
 	manager *firmware.Manager
 
-	rollouts *rollout.Manager
+	rollouts  *rollout.Manager
+	operators operators
 	// delivery is mounted on server and on the doors for downloads.
 	delivery *firmware.Delivery
 	bridge   *leshan.Bridge // nil without a Leshan.Sink
@@ -148,6 +151,9 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 		return nil, err
 	}
 	if b.rollouts, err = rollout.NewManager(b.server, b.manager, config.Store, rollout.Config{Logger: config.Logger}); err != nil {
+		return nil, err
+	}
+	if b.operators, err = parseOperators(config.Token); err != nil {
 		return nil, err
 	}
 	if err := b.listen(ctx); err != nil {
@@ -266,8 +272,8 @@ func (b *Backend) Run(ctx context.Context) error {
 		group.Go(func() error { return b.serveHTTP(ctx, l, b.bridge, quiet) })
 	}
 	if l := b.listeners[HTTP]; l != nil {
-		api, err := httpapi.New(b.manager, bearer(b.config.Token), httpapi.Config{
-			MaxImage: b.config.MaxImage, Logger: b.config.Logger,
+		api, err := httpapi.New(b.manager, b.operators.authorize, httpapi.Config{
+			MaxImage: b.config.MaxImage, Rollouts: b.rollouts, Actor: b.operators.actor, Logger: b.config.Logger,
 		})
 		if err != nil {
 			return err

@@ -1,14 +1,17 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
+	"errors"
 	"log" //nolint:depguard // net/http wants a log.Logger
 	"net"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
@@ -31,20 +34,65 @@ func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
 	})
 }
 
-// bearer checks a token in constant time. Without a token it accepts every request.
-func bearer(token []byte) func(*http.Request, httpapi.Access) error {
-	if token == nil {
-		return httpapi.AllowAll
-	}
-	want := sha256.Sum256(token)
-	return func(r *http.Request, _ httpapi.Access) error {
-		scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(shown)))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			return httpapi.ErrUnauthenticated
+// An operator may use the API with a token.
+type operator struct {
+	name string
+	sum  [sha256.Size]byte // of the token
+}
+
+// operators are those who may use the API; none means everybody who reaches it.
+type operators []operator
+
+// anOperator is the name of an operator whose token has none.
+const anOperator = "operator"
+
+// parseOperators reads a line for each operator: a token, or a name and a token.
+func parseOperators(tokens []byte) (list operators, err error) {
+	for line := range bytes.Lines(tokens) {
+		name, token := []byte(anOperator), bytes.TrimSpace(line)
+		if fields := bytes.Fields(line); len(fields) == 2 {
+			name, token = fields[0], fields[1]
 		}
-		return nil
+		switch {
+		case len(token) == 0:
+			continue
+		case bytes.ContainsAny(token, " \t"), len(name) > 64, !utf8.Valid(name):
+			return nil, errors.New("a line of the operators' tokens is neither a token nor a name and a token")
+		}
+		list = append(list, operator{string(name), sha256.Sum256(token)})
 	}
+	if tokens != nil && len(list) == 0 {
+		return nil, errors.New("there is no token of an operator")
+	}
+	return list, nil
+}
+
+// of returns who sends a request. It compares with every token, in constant time.
+func (o operators) of(r *http.Request) (name string, ok bool) {
+	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	got := sha256.Sum256([]byte(strings.TrimSpace(shown)))
+	for i := range o {
+		if subtle.ConstantTimeCompare(got[:], o[i].sum[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
+			name, ok = o[i].name, true
+		}
+	}
+	return name, ok
+}
+
+// authorize lets every operator do everything.
+func (o operators) authorize(r *http.Request, _ httpapi.Access) error {
+	if _, ok := o.of(r); !ok && len(o) > 0 {
+		return httpapi.ErrUnauthenticated
+	}
+	return nil
+}
+
+// actor says who sends a request, for journals.
+func (o operators) actor(r *http.Request) string {
+	if name, ok := o.of(r); ok {
+		return name
+	}
+	return anOperator
 }
 
 // ownHostsOnly refuses requests for names that are not this machine's own. A page on the Internet
