@@ -6,17 +6,19 @@ import (
 	"errors"
 	"log"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store/bolt"
 )
 
-// The bodies of these two functions are the README's server and device: a test compares them.
+// The bodies of these functions are the README's: a test compares them.
 
 func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) error) error {
 	db, err := bolt.Open("ota.db", bolt.Config{})
@@ -57,6 +59,30 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 	group.Go(func() error { return mgr.Run(ctx) })
 	group.Go(func() error { return firmware.RunHTTPServer(ctx, web, nil) })
 	return group.Wait() // nil when ctx has ended, and downloads with it
+}
+
+func fleet(ctx context.Context, srv *lwm2m.Server, db rollout.Store, mgr *firmware.Manager, image firmware.Image, alarms func() int) error {
+	rollouts, err := rollout.NewManager(srv, mgr, db, rollout.Config{
+		Health: func(context.Context, rollout.Rollout, int) (ok bool, reason string, err error) {
+			return alarms() == 0, "the network has alarms", nil // asked before each stage opens
+		},
+	})
+	if err != nil {
+		return err
+	}
+	go rollouts.Run(ctx) // beside mgr.Run
+	r, err := rollouts.Create(ctx, rollout.Request{
+		Image:  image.ID,
+		Select: &rollout.Selector{Labels: map[string]string{"site": "north"}, VersionBelow: "2.0.0"},
+		Stages: []rollout.Stage{{Size: 1, Soak: time.Hour}, {Share: 0.1, Soak: time.Hour}, {Share: 1}},
+		Start:  true,
+	})
+	if err != nil {
+		return err
+	}
+	reason, until := rollout.Describe(r) // "stage 1 of 3: 0 of up to 1 devices are admitted"
+	log.Print(r.ID, r.Machine.State, r.Machine.Total, reason, until)
+	return nil
 }
 
 // version is the version of this program. The build of another one sets it:
@@ -106,6 +132,11 @@ func Example_device() {
 	if err := sensor(context.Background(), publicKey); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// A rollout over the devices of one site, an hour apart.
+func Example_fleet() {
+	_ = fleet
 }
 
 // What an operator does from a program of their own.

@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log"
 	"net/http"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
@@ -235,4 +237,17 @@ func _(tenantOf func(endpoint string) string, awake map[string]time.Duration) lw
 			return awake[model]
 		},
 	}
+}
+
+func _(ctx context.Context, srv *lwm2m.Server, rollouts *rollout.Manager, id string) {
+	srv.Watch(func(e lwm2m.RegistrationEvent) {
+		if e.Kind != lwm2m.EventRegistered {
+			return
+		}
+		go func() { // Watch must not wait
+			if _, err := rollouts.Add(ctx, id, e.Registration.Endpoint, rollout.Order{Actor: "registry"}); err != nil {
+				log.Print(err)
+			}
+		}()
+	})
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadme holds the README's server and device to the ones that compile.
+// TestReadme holds the README's server, device and rollout to the ones that compile.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	source, err := os.ReadFile("example_test.go")
 	require.NoError(t, err)
-	for _, name := range []string{"server", "sensor"} {
+	for _, name := range []string{"server", "sensor", "fleet"} {
 		m := regexp.MustCompile(`(?s)\nfunc ` + name + `\(.*?\) error \{\n(.*?)\n\}\n`).FindSubmatch(source)
 		require.NotNil(t, m, name)
 		body := strings.ReplaceAll("\n"+string(m[1]), "\n\t", "\n")
