@@ -251,7 +251,7 @@ func (s *Server) depart(c *Call, round uint32) (*turn, Registration) {
 // transmit gives a message to the endpoint. c.mu is held.
 func (c *Call) transmit(ss *session, msg *coap.Request) {
 	if c.request.Notice != nil {
-		msg.Notice, msg.Sent = c.noticed, c.left
+		msg.Notice, msg.SentHere = c.noticed, true
 	}
 	if c.follow != nil {
 		msg.Notice = func(n coap.Notice) {

@@ -37,9 +37,6 @@ type sink struct {
 // noticed queues a notice of the endpoint.
 func (c *Call) noticed(n coap.Notice) { c.notice(Notice(n)) }
 
-// left queues the notice that the first message goes out.
-func (c *Call) left() { c.notice(NoticeSent) }
-
 // notice queues a notice, unless it repeats the last one.
 func (c *Call) notice(n Notice) {
 	k := &c.sink

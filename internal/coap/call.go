@@ -38,6 +38,7 @@ type Call struct {
 	unobserve bool // the request cancels o
 	retried   bool
 
+	room  *transfer // for the first one
 	pause timer
 	turn  chan struct{} // wakes the caller of Do, which attends to the call; nil: workers attend
 
@@ -54,7 +55,12 @@ type Call struct {
 }
 
 func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Call {
-	c := &Call{e: e, p: p, r: r, done: done, running: true}
+	both := &struct {
+		call Call
+		room transfer
+	}{call: Call{e: e, p: p, r: r, done: done, running: true}}
+	c := &both.call
+	c.room = &both.room
 	c.counted = e.gate.enter(nil)
 	c.pause.owner = c
 	return c

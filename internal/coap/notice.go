@@ -64,10 +64,10 @@ func (c *Call) notice(n Notice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := &c.notices
-	if n == NoticeSent && c.r.Sent != nil {
+	if n == NoticeSent && c.r.SentHere {
 		if !q.sent {
 			q.sent = true
-			c.r.Sent()
+			c.r.Notice(n)
 		}
 		return
 	}

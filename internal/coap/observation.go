@@ -46,7 +46,7 @@ func (e *Endpoint) GoObserve(p Peer, r *Request, notify func(*Response), done fu
 
 func (e *Endpoint) newObservation(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
 	o := &Observation{e: e, token: e.random.token(), req: *r, fn: notify}
-	o.req.Progress, o.req.Into, o.req.Body, o.req.Notice, o.req.Sent = nil, nil, nil, nil, nil
+	o.req.Progress, o.req.Into, o.req.Body, o.req.Notice = nil, nil, nil, nil
 	o.req.Path, o.req.Queries = append([]string(nil), r.Path...), append([]string(nil), r.Queries...)
 	c := e.newCall(p, r, func(resp *Response, err error) { o.registered(resp, err, done) })
 	c.o = o

@@ -61,10 +61,10 @@ type Request struct {
 	// Notice is called, in order, with what happens to the request while it waits, perhaps before
 	// Go has returned, but never after the end. It is called with no lock held, and must not block.
 	Notice func(Notice)
-	// Sent, if not nil, is called in place of Notice with NoticeSent. It needs no goroutine: Go
-	// calls it itself, or a call that ends another request does, both with locks held. So it must
-	// not block, nor call this package.
-	Sent func()
+	// SentHere makes Go itself, or a call that ends another request, call Notice with NoticeSent,
+	// both with locks held: that needs no goroutine, but Notice must then neither block nor call
+	// this package.
+	SentHere bool
 	// Progress is called after each block of a body (of the upload, else of the download) with the
 	// bytes done, and the total or -1.
 	Progress func(done, total int64)

@@ -46,7 +46,11 @@ type outgoing struct {
 
 func newTransfer(c *Call, a *association) (*transfer, error) {
 	r := c.r
-	t := &transfer{c: c, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload)), restarts: r.Restarts, tooLarge: maxBody}
+	t := c.room
+	if c.room = nil; t == nil {
+		t = &transfer{}
+	}
+	*t = transfer{c: c, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload)), restarts: r.Restarts, tooLarge: maxBody}
 	if r.Body != nil {
 		t.size = r.Size
 	}
