@@ -120,8 +120,12 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 	if config.Keep != nil {
 		images.askBefore(m.mayDelete)
 	}
-	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
-		return m.spawn(func(context.Context) { worker() })
+	var begin func(context.Context)                                        // made once
+	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool { // called one at a time, with one worker
+		if begin == nil {
+			begin = func(context.Context) { worker() }
+		}
+		return m.spawn(begin)
 	}}
 	m.workers.Do = func(t task) {
 		defer m.work.Done()

@@ -19,6 +19,9 @@ var attributeEscapes = strings.NewReplacer("%", "%25", "&", "%26", "+", "%2B", "
 
 // encodeFurther returns the form of Registration.Attributes.
 func encodeFurther(all map[string]string) string {
+	if len(all) == 0 {
+		return ""
+	}
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if b.Len() > 0 {

@@ -49,6 +49,20 @@ func (k ActionKind) words() string {
 	}
 }
 
+// answer names the answer to the action in sentences.
+func (k ActionKind) answer() string {
+	switch k { // the kinds for which most updates wait cost no memory
+	case ActionRead:
+		return "answer to Read"
+	case ActionWriteURI:
+		return "answer to Write 5/0/1"
+	case ActionExecute:
+		return "answer to Execute"
+	default:
+		return "answer to " + k.words()
+	}
+}
+
 // Action is something to do with the device. Kind says which of the fields count.
 type Action struct {
 	Kind ActionKind `record:"1"`

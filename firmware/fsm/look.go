@@ -164,7 +164,7 @@ func (m *machine) waiting() Wait {
 	case d.Kind == ActionPush:
 		return device("push to finish")
 	case d.Kind != ActionNone:
-		return device("answer to " + d.Kind.words())
+		return device(d.Kind.answer())
 	case m.Memory.Reading.Fails > 0 || m.Memory.Reading.Missing > 0:
 		return device("device to answer a read")
 	case m.now.Before(a.RetryAt):

@@ -16,7 +16,8 @@ const maxSpare = 1024
 type Pool struct {
 	// Limit is how many functions run at once.
 	Limit int
-	// Start runs a worker in a goroutine, and reports whether it did. Nil starts every worker.
+	// Start runs a worker in a goroutine, and reports whether it did. The calls come one after the
+	// other, all with the same function. Nil starts every worker.
 	Start func(worker func()) bool
 
 	mu      sync.Mutex
