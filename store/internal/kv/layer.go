@@ -68,39 +68,52 @@ func (l *layer) Ascend(t Table, from []byte) iter.Seq2[[]byte, []byte] {
 	if l.writes[t].empty() {
 		return l.base.Ascend(t, from)
 	}
-	return overlaid(l.writes[t].Ascend(from), l.base.Ascend(t, from), 1)
+	page, at, _ := l.writes[t].find(from)
+	return overlaid(cursor{&l.writes[t], page, at, 1}, l.base.Ascend(t, from))
 }
 
 func (l *layer) Descend(t Table, before []byte) iter.Seq2[[]byte, []byte] {
 	if l.writes[t].empty() {
 		return l.base.Descend(t, before)
 	}
-	return overlaid(l.writes[t].Descend(before), l.base.Descend(t, before), -1)
+	page, at := len(l.writes[t].pages), 0
+	if before != nil {
+		page, at, _ = l.writes[t].find(before)
+	}
+	c := cursor{&l.writes[t], page, at, -1}
+	c.move()
+	return overlaid(c, l.base.Descend(t, before))
 }
 
-// overlaid yields the entries of two sequences in their order, which is 1 for rising and -1 for
-// falling. Of two with the same key it yields the upper one, if that has a value.
-func overlaid(upper, lower iter.Seq2[[]byte, []byte], order int) iter.Seq2[[]byte, []byte] {
+// overlaid yields the entries of a map from a cursor on, and of a sequence, in their order. Of two
+// with the same key it yields that of the map, if it has a value.
+func overlaid(from cursor, lower iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		next, stop := iter.Pull2(lower)
-		defer stop()
-		below, value, ok := next()
-		for key, put := range upper {
-			for ok && order*bytes.Compare(below, key) < 0 {
-				if !yield(below, value) {
+		c := from
+		for below, value := range lower {
+			order := 1
+			e, ok := c.entry()
+			for ; ok; e, ok = c.entry() {
+				if order = c.step * bytes.Compare(e.key, below); order > 0 {
+					break
+				}
+				c.move()
+				if e.value != nil && !yield(e.key, e.value) {
 					return
 				}
-				below, value, ok = next()
+				if order == 0 {
+					break
+				}
 			}
-			if ok && bytes.Equal(below, key) {
-				below, value, ok = next()
-			}
-			if put != nil && !yield(key, put) {
+			if order != 0 && !yield(below, value) {
 				return
 			}
 		}
-		for ok && yield(below, value) {
-			below, value, ok = next()
+		for e, ok := c.entry(); ok; e, ok = c.entry() {
+			c.move()
+			if e.value != nil && !yield(e.key, e.value) {
+				return
+			}
 		}
 	}
 }

@@ -99,6 +99,34 @@ func (m *Map) Reset() {
 	m.pages, m.spare = m.pages[:0], page[:0]
 }
 
+// A cursor is a place in a map that does not change.
+type cursor struct {
+	m        *Map
+	page, at int
+	step     int // 1 for rising keys, -1 for falling ones
+}
+
+// entry returns the entry at the cursor, and false beyond the last one.
+func (c *cursor) entry() (entry, bool) {
+	if c.page < 0 || c.page >= len(c.m.pages) {
+		return entry{}, false
+	}
+	if c.at >= len(c.m.pages[c.page]) { // find leaves a rising cursor there
+		c.page, c.at = c.page+1, 0
+		return c.entry()
+	}
+	return c.m.pages[c.page][c.at], true
+}
+
+// move moves the cursor to the next entry.
+func (c *cursor) move() {
+	if c.at += c.step; c.at < 0 {
+		if c.page--; c.page >= 0 {
+			c.at = len(c.m.pages[c.page]) - 1
+		}
+	}
+}
+
 // Ascend yields the entries from a key on.
 func (m *Map) Ascend(from []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {

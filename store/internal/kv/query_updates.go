@@ -35,8 +35,10 @@ func lists(q store.UpdateQuery) []list {
 	if rare {
 		all = append(all, byOutcome)
 	}
-	for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
-		add(byLabel, labelKey(name, q.Labels[name], ""))
+	if len(q.Labels) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
+			add(byLabel, labelKey(name, q.Labels[name], ""))
+		}
 	}
 	if q.Image != "" && !q.Active {
 		add(byImage, join(q.Image, ""))
