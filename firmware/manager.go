@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"sync"
 
@@ -114,7 +115,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		hooks:      newHookRunner(config.Logger),
 		stopped:    make(chan struct{}),
 	}
-	m.saver = &saver{m: m}
+	m.saver = &saver{m: m, next: math.MaxInt64}
 	m.tail = newTail(db, config.Logger, m.event)
 	m.retention = newRetention(m)
 	if config.Keep != nil {

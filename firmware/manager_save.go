@@ -1,8 +1,8 @@
 package firmware
 
 import (
-	"container/list"
 	"context"
+	"math"
 	"sync"
 	"time"
 )
@@ -33,10 +33,11 @@ type saver struct {
 	m *Manager
 
 	mu        sync.Mutex
-	late      list.List // of *run with something to save, the longest first
-	soon      list.List // of those with a follower or a reader
-	followers int       // of the events of all updates
+	late      waitingRuns // with something to save, the longest first
+	soon      waitingRuns // those with a follower or a reader
+	followers int         // of the events of all updates
 	timer     *time.Timer
+	next      time.Duration // when timer fires; math.MaxInt64 for never
 	saving    bool
 
 	batch []save // memory of saveDue
@@ -44,11 +45,41 @@ type saver struct {
 
 // A saving is what a saver knows of a run. Its mutex guards it.
 type saving struct {
-	element *list.Element // in saver.late or saver.soon; nil: nothing to save
-	soon    bool          // it is in soon
-	lines   bool          // there are journal lines to save
-	since   time.Duration // by the manager's clock
-	read    time.Duration // until then a caller of Get or Journal counts as its reader
+	in     *waitingRuns  // saver.late or saver.soon; nil: nothing to save
+	before *run          // in that list; nil: it is the first
+	after  *run          // likewise the last
+	lines  bool          // there are journal lines to save
+	since  time.Duration // by the manager's clock
+	read   time.Duration // until then a caller of Get or Journal counts as its reader
+}
+
+// waitingRuns are runs in the order in which they were added.
+type waitingRuns struct{ first, last *run }
+
+func (l *waitingRuns) add(r *run) {
+	w := &r.saving
+	w.in, w.before, w.after = l, l.last, nil
+	if l.last == nil {
+		l.first = r
+	} else {
+		l.last.saving.after = r
+	}
+	l.last = r
+}
+
+func (l *waitingRuns) remove(r *run) {
+	w := &r.saving
+	if w.before == nil {
+		l.first = w.after
+	} else {
+		w.before.saving.after = w.after
+	}
+	if w.after == nil {
+		l.last = w.before
+	} else {
+		w.after.saving.before = w.before
+	}
+	w.in, w.before, w.after = nil, nil, nil
 }
 
 // add records that a run has something to save, for example journal lines.
@@ -57,9 +88,9 @@ func (s *saver) add(r *run, lines bool) {
 	defer s.mu.Unlock()
 	w := &r.saving
 	w.lines = w.lines || lines
-	if w.element == nil {
-		w.since, w.soon = s.now(), false
-		w.element = s.late.PushBack(r)
+	if w.in == nil {
+		w.since = s.now()
+		s.late.add(r)
 	}
 	s.hurry(r)
 	s.schedule()
@@ -68,12 +99,12 @@ func (s *saver) add(r *run, lines bool) {
 // hurry makes a run due soon if it has journal lines and a follower or a reader.
 func (s *saver) hurry(r *run) {
 	w := &r.saving
-	if w.element == nil || w.soon || !w.lines || s.followers == 0 && s.now() >= w.read {
+	if w.in != &s.late || !w.lines || s.followers == 0 && s.now() >= w.read {
 		return
 	}
-	s.late.Remove(w.element)
-	w.since, w.soon = s.now(), true
-	w.element = s.soon.PushBack(r)
+	s.late.remove(r)
+	w.since = s.now()
+	s.soon.add(r)
 }
 
 // remove records that a run has nothing to save.
@@ -85,16 +116,10 @@ func (s *saver) remove(r *run) {
 
 // take removes a run from the lists. s.mu is held.
 func (s *saver) take(r *run) {
-	w := &r.saving
-	switch {
-	case w.element == nil:
-		return
-	case w.soon:
-		s.soon.Remove(w.element)
-	default:
-		s.late.Remove(w.element)
+	if w := &r.saving; w.in != nil {
+		w.in.remove(r)
+		w.lines = false
 	}
-	w.element, w.lines = nil, false
 }
 
 // reads records that somebody reads an update.
@@ -112,10 +137,10 @@ func (s *saver) follow() (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.followers++; s.followers == 1 {
-		for e := s.late.Front(); e != nil; {
-			next := e.Next()
-			s.hurry(e.Value.(*run))
-			e = next
+		for r := s.late.first; r != nil; {
+			next := r.saving.after
+			s.hurry(r)
+			r = next
 		}
 		s.schedule()
 	}
@@ -130,17 +155,17 @@ func (s *saver) now() time.Duration { return time.Since(s.m.clock.start) }
 
 // schedule sets the timer for the first run that is due. s.mu is held.
 func (s *saver) schedule() {
-	var due time.Duration
-	switch soon, late := s.soon.Front(), s.late.Front(); {
-	case s.saving, soon == nil && late == nil:
-		return
-	case soon == nil:
-		due = late.Value.(*run).saving.since + saveLate
-	case late == nil:
-		due = soon.Value.(*run).saving.since + saveSoon
-	default:
-		due = min(soon.Value.(*run).saving.since+saveSoon, late.Value.(*run).saving.since+saveLate)
+	due := time.Duration(math.MaxInt64)
+	if s.soon.first != nil {
+		due = s.soon.first.saving.since + saveSoon
 	}
+	if s.late.first != nil {
+		due = min(due, s.late.first.saving.since+saveLate)
+	}
+	if s.saving || due >= s.next { // a timer that is early does no harm
+		return
+	}
+	s.next = due
 	if wait := max(due-s.now(), 0); s.timer == nil {
 		s.timer = time.AfterFunc(wait, s.due)
 	} else {
@@ -152,7 +177,8 @@ func (s *saver) schedule() {
 func (s *saver) due() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.saving || s.soon.Len() == 0 && s.late.Len() == 0 {
+	s.next = math.MaxInt64
+	if s.saving || s.soon.first == nil && s.late.first == nil {
 		return
 	}
 	s.saving = s.m.spawn(s.saveDue)
@@ -161,7 +187,7 @@ func (s *saver) due() {
 // saveDue saves, batch by batch, the runs that are due.
 func (s *saver) saveDue(ctx context.Context) {
 	for ctx.Err() == nil {
-		batch := s.next()
+		batch := s.dueSaves()
 		if len(batch) == 0 {
 			break
 		}
@@ -175,21 +201,19 @@ func (s *saver) saveDue(ctx context.Context) {
 	s.schedule()
 }
 
-// next returns saves of runs that are due. A run that makes a step is due again soon.
-func (s *saver) next() (batch []save) {
+// dueSaves returns saves of runs that are due. A run that makes a step is due again soon.
+func (s *saver) dueSaves() (batch []save) {
 	var due, busy []*run
 	s.mu.Lock()
 	until := s.now()
-	for e := s.soon.Front(); e != nil && len(due) < saveBatch; e = s.soon.Front() {
-		r := e.Value.(*run)
+	for r := s.soon.first; r != nil && len(due) < saveBatch; r = s.soon.first {
 		if r.saving.since > until-saveSoon+soonSlack {
 			break
 		}
 		s.take(r)
 		due = append(due, r)
 	}
-	for e := s.late.Front(); e != nil && len(due) < saveBatch; e = s.late.Front() {
-		r := e.Value.(*run)
+	for r := s.late.first; r != nil && len(due) < saveBatch; r = s.late.first {
 		if r.saving.since > until-saveLate+saveSlack {
 			break
 		}
@@ -208,9 +232,9 @@ func (s *saver) next() (batch []save) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range busy {
-		if w := &r.saving; w.element == nil {
-			w.since, w.soon, w.lines = s.now(), true, true
-			w.element = s.soon.PushBack(r)
+		if w := &r.saving; w.in == nil {
+			w.since, w.lines = s.now(), true
+			s.soon.add(r)
 		}
 	}
 	return batch
