@@ -73,7 +73,10 @@ func (r *runner) perform(ctx context.Context, m *Member, do fsm.ActionKind) resu
 	case fsm.ActionHold:
 		_, err = r.m.updates.Hold(ctx, m.Machine.Update, r.hold())
 		if err == nil {
-			return result{input: fsm.Input{Kind: fsm.InputHeld}}
+			var seen fsm.Seen
+			if seen, err = r.seen(ctx, m); err == nil {
+				return result{input: fsm.Input{Kind: fsm.InputHeld, Seen: seen}}
+			}
 		}
 	case fsm.ActionRelease:
 		_, err = r.m.updates.Release(ctx, m.Machine.Update, r.holder())
@@ -235,14 +238,11 @@ func (r *runner) seen(ctx context.Context, m *Member) (fsm.Seen, error) {
 	reg, _ := r.m.srv.Registration(m.Endpoint)
 	memory := &u.Machine.Memory
 	s := fsm.Seen{
-		Place: placeOf(u.Machine.Phase), Silence: r.silence(&reg),
+		Place: placeOf(u.Machine.Phase), Silence: r.silence(&reg), Heard: reg.LastSeen,
 		// A registered device that answers nothing is away, and so is one that sleeps.
 		Online: r.m.srv.Reachable(m.Endpoint) && memory.Reading.Fails == 0 && !memory.Reading.Silent && !memory.Presence.Asleep,
 	}
-	switch {
-	case s.Place == fsm.PlaceInstalling:
-		s.Heard = !m.Machine.Executed.IsZero() && reg.LastSeen.After(m.Machine.Executed.Add(time.Second))
-	case s.Place == fsm.PlaceTransferring && memory.Attempt.HeldBack:
+	if s.Place == fsm.PlaceTransferring && memory.Attempt.HeldBack {
 		s.Place = fsm.PlaceReady // the device would install the package without Execute: it has to wait before its transfer
 	}
 	switch u.Machine.Outcome {

@@ -86,54 +86,19 @@ var ends = map[fsm.Reason]string{
 // Why says why a member waits, and until when if a time ends it: one that is not admitted, or one
 // that is active and may not go on. It is "" for a member that waits for nothing but its device.
 func (m *Manager) Why(r *Rollout, member *Member) (fsm.Waiting, time.Time) {
-	machine, now := &r.Machine, time.Now()
+	machine := &r.Machine
 	var zone *time.Location
 	if machine.Plan.Window.Zone != "" {
 		zone = m.zoneOf(&machine.Plan.Window, member)
 	}
-	window := func() time.Time {
-		_, change := machine.Plan.Window.At(now, zone)
-		return change
+	reg, known := m.srv.Registration(member.Endpoint)
+	reachable := known && m.srv.Reachable(member.Endpoint)
+	asleep := reachable && reg.Queue && time.Since(reg.LastSeen) > awake
+	why, until := machine.Waiting(&member.Machine, time.Now(), zone, reachable, asleep)
+	if why == "" && member.Machine.State == fsm.MemberWaiting {
+		why = fsm.WaitingConcurrency // its turn comes with the next look
 	}
-	switch member.Machine.State {
-	case fsm.MemberWaiting:
-		reg, known := m.srv.Registration(member.Endpoint)
-		reachable := known && m.srv.Reachable(member.Endpoint)
-		asleep := reachable && reg.Queue && time.Since(reg.LastSeen) > awake
-		why := machine.Waiting(&member.Machine, now, zone, reachable, asleep)
-		switch why {
-		case fsm.WaitingNotStarted:
-			return why, machine.Plan.StartAt
-		case fsm.WaitingBusy, fsm.WaitingRetry, fsm.WaitingAsleep:
-			return why, member.Machine.Until
-		case fsm.WaitingStage, fsm.WaitingGate:
-			return why, machine.Until
-		case fsm.WaitingWindow:
-			return why, window()
-		case fsm.WaitingRate:
-			return why, machine.Admitted.Add(machine.Plan.Interval)
-		case "":
-			return fsm.WaitingConcurrency, time.Time{} // its turn comes with the next look
-		}
-		return why, time.Time{}
-	case fsm.MemberActive:
-		switch place := member.Machine.Place; {
-		case place == fsm.PlaceAway:
-			return fsm.WaitingOffline, time.Time{}
-		case place == fsm.PlaceParked:
-			return fsm.WaitingStage, time.Time{}
-		case place != fsm.PlaceReady || member.Machine.Granted:
-			return "", time.Time{}
-		case machine.State == fsm.StatePaused:
-			return fsm.WaitingPaused, time.Time{}
-		case machine.Plan.Window.Zone != "":
-			if open, change := machine.Plan.Window.At(now, zone); !open {
-				return fsm.WaitingWindow, change
-			}
-		}
-		return fsm.WaitingConcurrency, time.Time{}
-	}
-	return "", time.Time{}
+	return why, until
 }
 
 // zoneOf returns where a member's clock is, for a window.

@@ -91,7 +91,7 @@ func (r *runner) see(ctx context.Context, b *batch, m *Member, known fsm.Place) 
 	seen := fsm.Seen{Place: known}
 	if known == fsm.PlaceInstalling && m.Machine.Gone.IsZero() && !m.Machine.Missing {
 		reg, _ := r.m.srv.Registration(m.Endpoint)
-		seen.Online, seen.Silence = true, r.silence(&reg)
+		seen.Online, seen.Silence, seen.Heard = true, r.silence(&reg), reg.LastSeen
 	} else {
 		var err error
 		if seen, err = r.seen(ctx, m); err != nil {

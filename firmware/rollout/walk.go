@@ -154,7 +154,8 @@ func (r *runner) stands(b *batch) fsm.Waiting {
 		zone = r.m.zoneOf(&machine.Plan.Window, &Member{})
 	}
 	any := fsm.Member{State: fsm.MemberWaiting, Only: 1<<len(machine.Plan.Stages) - 1}
-	return machine.Waiting(&any, time.Now(), zone, true, false)
+	why, _ := machine.Waiting(&any, time.Now(), zone, true, false)
+	return why
 }
 
 // admit goes on with the walk through the members that wait, as long as the rollout admits any.

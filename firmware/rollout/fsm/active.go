@@ -59,17 +59,20 @@ func (x *machine) installing(seen Seen) {
 			m.Place, m.Gone, m.Executed, m.Silence = PlaceInstalling, time.Time{}, x.Now, seen.Silence
 		})
 	}
-	if seen.Heard {
-		x.heard()
-		if !x.m.Executed.IsZero() {
-			x.change(func(m *Member) { m.Executed = time.Time{} })
-		}
+	if !seen.Heard.After(x.m.Executed) {
+		return
+	}
+	x.heard()
+	if !x.Now.Before(x.m.Executed.Add(x.m.Silence)) { // sooner it makes no difference
+		x.change(func(m *Member) { m.Executed = seen.Heard })
 	}
 }
 
 // ended ends an active member as its update has ended.
 func (x *machine) ended(how Ending) {
-	bad := x.m.Bad
+	if how != EndingTimedOut && how != EndingAway {
+		x.heard()
+	}
 	stay := func(s MemberState) {
 		x.change(func(m *Member) {
 			m.leave()
@@ -80,12 +83,10 @@ func (x *machine) ended(how Ending) {
 	case EndingSucceeded:
 		stay(MemberSucceeded)
 	case EndingCurrent:
-		x.forget()
 		x.skip(SkipCurrent)
 	case EndingCancelled:
 		x.skip(SkipCancelled)
 	case EndingAway:
-		x.forget()
 		if x.State == StateStopping {
 			x.skip(SkipUnreachable)
 		} else {
@@ -96,8 +97,13 @@ func (x *machine) ended(how Ending) {
 	default:
 		stay(MemberFailed)
 	}
-	if bad == 0 && (x.m.State == MemberRolledBack || x.m.State == MemberFailed) {
-		x.bad()
+	switch {
+	case x.m.State == MemberRolledBack:
+		x.bad("rolled back")
+	case x.m.State == MemberFailed && how == EndingTimedOut:
+		x.bad("has not ended its update in time")
+	case x.m.State == MemberFailed:
+		x.bad("failed")
 	}
 }
 
@@ -113,7 +119,7 @@ func (x *machine) tick() {
 	case x.m.Place == PlaceInstalling:
 		x.change(func(m *Member) { m.Missing = true })
 		x.log(EventMissing, "a device has not been heard for %s since Execute", x.m.Silence)
-		x.bad()
+		x.bad("is missing")
 	default:
 		x.change(func(m *Member) { m.Place = PlaceAway })
 	}
@@ -124,10 +130,12 @@ func (x *machine) heard() {
 	if !x.m.Missing {
 		return
 	}
-	if x.m.Bad == x.Since.Epoch {
-		x.Since.Bad--
-	}
-	x.change(func(m *Member) { m.Missing, m.Bad, m.Executed = false, 0, time.Time{} })
+	x.change(func(m *Member) {
+		m.Missing, m.Bad = false, 0
+		if m.Place == PlaceInstalling {
+			m.Executed = x.Now
+		}
+	})
 }
 
 // shown takes what a member that succeeded showed at the end of the soak.
@@ -141,23 +149,19 @@ func (x *machine) shown() {
 			m.State, m.Later, m.LaterAt, m.Missing = MemberRolledBack, x.in.Text, x.Now, false
 		})
 		x.log(EventLate, "a device that was updated shows version %q", x.in.Text)
+		x.bad("went back to another version")
 	case ShownSilent:
 		x.change(func(m *Member) { m.Missing = true })
 		x.log(EventMissing, "a device that was updated does not answer")
-	default:
-		return
-	}
-	if x.m.Bad == 0 {
-		x.bad()
+		x.bad("does not answer after its update")
 	}
 }
 
-// bad counts the member as bad, and pauses the rollout if there are too many.
-func (x *machine) bad() {
-	x.change(func(m *Member) { m.Bad = x.Since.Epoch })
-	x.Since.Bad++
-	if x.State == StateRunning && x.tripped() {
-		x.pause(ReasonTrip, x.tripText())
+// bad counts the member as bad, unless it is. If there are too many, settle pauses the rollout.
+func (x *machine) bad(why string) {
+	x.why = why
+	if x.m.Bad == 0 {
+		x.change(func(m *Member) { m.Bad = x.Since.Epoch })
 	}
 }
 
@@ -173,7 +177,7 @@ func (x *machine) reconcile() {
 		x.out.Do = ActionStart
 	case x.State == StateStopping && (x.Cancels || !x.Grants && !m.Granted):
 		x.out.Do = ActionCancel
-	case m.Granted && !x.mayRun():
+	case m.Granted && (!x.mayRun() || x.Slots.Granted+x.Slots.Installing > x.Plan.Concurrency):
 		x.out.Do = ActionHold
 	case !m.Granted && m.Place == PlaceReady && x.grantable():
 		x.change(func(m *Member) { m.Granted = true })
@@ -183,10 +187,19 @@ func (x *machine) reconcile() {
 	}
 }
 
+// HoldTime is how long before the end of a window the grants are taken back, so that their holds
+// are durable when it ends.
+const HoldTime = 5 * time.Second
+
 // mayRun reports whether a granted member may stay so.
 func (x *machine) mayRun() bool {
 	return (x.State == StateRunning || x.State == StateStopping) && x.m.Place != PlaceAway && x.m.Place != PlaceParked &&
-		x.inWindow(x.Now, x.in.Zone)
+		x.mayExecute()
+}
+
+// mayExecute reports whether the window is open for the member, and stays so for a moment.
+func (x *machine) mayExecute() bool {
+	return x.inWindow(x.Now, x.in.Zone) && x.inWindow(x.Now.Add(HoldTime), x.in.Zone)
 }
 
 // grantable reports whether a member may be granted.

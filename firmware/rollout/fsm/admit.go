@@ -5,40 +5,67 @@ import (
 	"time"
 )
 
-// Waiting says why a member that waits is not admitted now, at a time and in the zone of its clock;
-// asleep and reachable are what is known of the device. It is "" if it may be admitted.
-func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachable, asleep bool) Waiting {
+// Waiting says why a member that waits is not admitted now, or why an active one does not go on,
+// and until when, if time alone ends that. at is now, zone that of the member's clock; reachable
+// and asleep are what is known of its device. It returns "" if the member may be admitted, or goes
+// on.
+func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachable, asleep bool) (why Waiting, until time.Time) {
 	if at.Before(r.Now) {
 		at = r.Now
 	}
-	stage := r.Plan.Stages[r.Stage]
 	switch {
-	case r.State == StateDraft, r.State == StateRunning && at.Before(r.Plan.StartAt):
-		return WaitingNotStarted
+	case m.State == MemberActive:
+		return r.standing(m, at, zone)
+	case m.State.Ended():
+		return "", time.Time{}
+	case r.State == StateDraft:
+		return WaitingNotStarted, time.Time{}
 	case r.State != StateRunning:
-		return WaitingPaused
+		return WaitingPaused, time.Time{}
+	case at.Before(r.Plan.StartAt):
+		return WaitingNotStarted, r.Plan.StartAt
 	case m.Busy != "" && at.Before(m.Until):
-		return WaitingBusy
+		return WaitingBusy, m.Until
 	case m.Failed != "" && at.Before(m.Until):
-		return WaitingRetry
-	case stage.Only && m.Only&(1<<r.Stage) == 0:
-		return WaitingStage
-	case r.StageState == StageGate, r.StageState == StageHealth:
-		return WaitingGate
-	case r.StageState == StageChecking, r.room() <= 0:
-		return WaitingStage
-	case r.Plan.Window.Covers == CoversAll && !r.inWindow(at, zone):
-		return WaitingWindow
-	case r.Plan.Interval > 0 && !r.Admitted.IsZero() && at.Before(r.Admitted.Add(r.Plan.Interval)):
-		return WaitingRate
-	case r.full(m, r.inWindow(at, zone)):
-		return WaitingConcurrency
-	case asleep:
-		return WaitingAsleep
-	case !reachable:
-		return WaitingOffline
+		return WaitingRetry, m.Until
 	}
-	return ""
+	stage := r.Plan.Stages[r.Stage]
+	switch rate := r.Admitted.Add(r.Plan.Interval); {
+	case r.StageState == StageGate, r.StageState == StageHealth:
+		return WaitingGate, r.Until
+	case stage.Only && m.Only&(1<<r.Stage) == 0:
+		return WaitingStage, time.Time{}
+	case r.StageState == StageChecking, r.room() <= 0:
+		return WaitingStage, r.Until
+	case r.Plan.Window.Covers == CoversAll && !r.inWindow(at, zone):
+		return WaitingWindow, r.opens(at, zone)
+	case r.Plan.Interval > 0 && !r.Admitted.IsZero() && at.Before(rate):
+		return WaitingRate, rate
+	case r.full(m, r.inWindow(at, zone)):
+		return WaitingConcurrency, time.Time{}
+	case !reachable:
+		return WaitingOffline, time.Time{}
+	case asleep && m.Place != PlaceReserved:
+		return WaitingAsleep, m.Until
+	}
+	return "", time.Time{}
+}
+
+// standing says why an active member does not go on.
+func (r *Rollout) standing(m *Member, at time.Time, zone *time.Location) (Waiting, time.Time) {
+	switch {
+	case m.Place == PlaceAway || m.Missing:
+		return WaitingOffline, time.Time{}
+	case m.Place == PlaceParked:
+		return WaitingStage, time.Time{}
+	case m.Place != PlaceReady || m.Granted:
+		return "", time.Time{}
+	case r.State == StatePaused:
+		return WaitingPaused, time.Time{}
+	case !r.inWindow(at, zone):
+		return WaitingWindow, r.opens(at, zone)
+	}
+	return WaitingConcurrency, time.Time{}
 }
 
 // full reports whether there is no place for the member to transfer. Places that are reserved for
@@ -48,9 +75,9 @@ func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachabl
 // its update a few commits and reads. So three of four places to transfer stay free then: devices
 // that take longer to install than to transfer do not get further by more of them.
 func (r *Rollout) full(m *Member, window bool) bool {
-	taken := r.Slots.Transferring + r.Slots.Reserved
-	if m.Place == PlaceReserved {
-		taken = r.Slots.Transferring // it waits longer than the others with a reserved place
+	taken := r.Slots.Transferring
+	if m.Place != PlaceReserved && !r.Plan.Stages[r.Stage].Only { // which may not name those with a reserved place
+		taken += r.Slots.Reserved
 	}
 	if window && r.promised() >= r.Plan.Concurrency {
 		return taken >= (r.Plan.Concurrency+3)/4
@@ -69,8 +96,14 @@ func (r *Rollout) inWindow(at time.Time, zone *time.Location) bool {
 	return open
 }
 
+// opens returns when the window opens next.
+func (r *Rollout) opens(at time.Time, zone *time.Location) time.Time {
+	_, change := r.Plan.Window.At(at, cmp.Or(zone, time.UTC))
+	return change
+}
+
 // reach admits a member that can be reached, if it may be. A member that is asleep is invited: it
-// is admitted when it is heard next.
+// is admitted when it is heard next, or if there is no place then, as soon as there is one.
 func (x *machine) reach() {
 	if !x.in.Asleep {
 		x.heard()
@@ -78,14 +111,14 @@ func (x *machine) reach() {
 	if x.m.State != MemberWaiting {
 		return
 	}
-	wait := x.Waiting(&x.m, x.Now, x.in.Zone, true, x.in.Asleep)
+	wait, _ := x.Waiting(&x.m, x.Now, x.in.Zone, true, x.in.Asleep)
 	x.out.Waiting = wait
 	switch {
 	case wait == "":
 		x.admit()
 	case wait == WaitingAsleep:
 		x.invite()
-	case wait == WaitingConcurrency && x.m.Place == PlaceInvited && !x.in.Asleep:
+	case (wait == WaitingConcurrency || wait == WaitingRate) && x.m.Place == PlaceInvited && !x.in.Asleep:
 		x.change(func(m *Member) { m.Place, m.Until = PlaceReserved, x.Now.Add(lifetime(x.in.Lifetime)) })
 	}
 }
@@ -99,9 +132,10 @@ func (x *machine) invite() {
 	}
 }
 
-// lifetime is how long an invitation lasts: until the device must have been heard.
+// lifetime is how long an invitation lasts: until the device must have been heard, or its
+// registration ends.
 func lifetime(d time.Duration) time.Duration {
-	if d <= 0 || d > 24*time.Hour {
+	if d <= 0 {
 		return 24 * time.Hour
 	}
 	return max(d, time.Minute)
@@ -109,7 +143,7 @@ func lifetime(d time.Duration) time.Duration {
 
 // admit begins the member's update.
 func (x *machine) admit() {
-	granted := x.inWindow(x.Now, x.in.Zone) && x.promised() < x.Plan.Concurrency
+	granted := x.mayExecute() && x.promised() < x.Plan.Concurrency
 	x.change(func(m *Member) {
 		m.leave()
 		m.State, m.Place, m.Stage, m.Epoch = MemberActive, PlaceStarting, x.Stage+1, x.Since.Epoch
@@ -117,16 +151,8 @@ func (x *machine) admit() {
 		m.Attempt++
 	})
 	x.Admitted, x.Exhausted = x.Now, false
-	x.Since.Admitted++
 	if x.StageState == StageSoaking { // it soaked because no other could be reached
 		x.StageState, x.Until = StageFilling, time.Time{}
-	}
-}
-
-// forget takes an admission back that was none.
-func (x *machine) forget() {
-	if x.m.Epoch == x.Since.Epoch {
-		x.Since.Admitted--
 	}
 }
 
@@ -139,7 +165,6 @@ func (x *machine) refused() {
 	if x.m.Place != PlaceStarting {
 		return
 	}
-	x.forget()
 	if x.in.Skip != "" {
 		x.skip(x.in.Skip)
 		return
@@ -161,17 +186,14 @@ func (x *machine) wait() {
 	})
 }
 
-// retry makes a member wait again that has ended without success.
+// retry makes a member wait again that has ended without success. It does not count as bad any
+// more.
 func (x *machine) retry() {
-	late := x.State == StateEnded && x.Reason == ReasonDone && x.Now.Before(x.Plan.EndAt)
-	if !x.m.State.Ended() || x.m.State == MemberSucceeded || x.State == StateStopping || x.State == StateEnded && !late {
+	if !x.m.State.Ended() || x.m.State == MemberSucceeded || x.State == StateStopping || !x.Active() && !x.reopens() {
 		return
 	}
 	x.wait()
-	x.change(func(m *Member) { m.Skip, m.Later, m.LaterAt = "", "", time.Time{} })
+	x.change(func(m *Member) { m.Skip, m.Bad, m.Later, m.LaterAt = "", 0, "", time.Time{} })
 	x.Exhausted = false
-	if late {
-		x.State, x.Reason, x.Ended, x.StageState = StateRunning, ReasonNone, time.Time{}, StageFilling
-		x.log(EventResumed, "%s", x.in.Text)
-	}
+	x.reopen()
 }

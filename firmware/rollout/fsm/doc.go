@@ -25,17 +25,24 @@
 //
 // These invariants hold whatever devices, operators and crashes do:
 //
-//  1. No member is admitted while Concurrency members transfer, and never more than Concurrency
-//     members are granted or install.
+//  1. Never more members transfer, or install, than Concurrency: none is admitted while so many
+//     transfer, and those that install are counted with those that may. Only members that were
+//     away go on without a place to transfer when they are back, and an edit takes effect as
+//     members end.
 //  2. No member is admitted sooner after the last one than the plan's Interval, before StartAt or
 //     after EndAt.
-//  3. A stage opens only when a member of the one before was updated, none of them is on its way,
-//     its soak is over, and the program agrees.
-//  4. While a rollout is paused it admits no member, and releases no update.
+//  3. A stage opens only by its rule: a member of the one before was updated, none of them is on
+//     its way, its soak is over, an operator has opened it if it is manual, and the program
+//     agrees.
+//  4. After a trip, or any other pause, no member is admitted, and no update executes whose hold
+//     came first. A rollout in which too many members are bad does not run.
 //  5. The counters equal the members.
 //  6. Each member that waits has a reason, or is admitted when it is offered.
 //  7. A rollout that has ended has no member that waits or is active.
-//  8. If devices and operators behave in the end, each member ends, and none is updated twice.
+//  8. A crash changes no outcome: if devices and operators behave in the end, each member ends, as
+//     its device has, and none is updated twice.
 //
-// The model check of this package explores them; testdata/faults plants faults that it must find.
+// The model check of this package explores them, from the way on which all goes well along all ways
+// with up to two other moves, and in random walks; TestCrash crashes at each step of whole stories.
+// testdata/faults plants faults of the code that these tests must find.
 package fsm

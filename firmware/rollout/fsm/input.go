@@ -76,8 +76,8 @@ type Seen struct {
 	// Silence is how long the device may be silent after Execute: Plan.MissingAfter, in queue mode
 	// with its lifetime.
 	Silence time.Duration
-	// Heard says that the device was heard since Execute.
-	Heard bool
+	// Heard is when the device was heard last.
+	Heard time.Time
 	End   Ending
 }
 

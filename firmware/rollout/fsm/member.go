@@ -20,6 +20,11 @@ func (s MemberState) Ended() bool {
 	return s == MemberSucceeded || s == MemberFailed || s == MemberRolledBack || s == MemberSkipped
 }
 
+// admitted reports whether a member in this state was admitted, and has not lost that since.
+func (s MemberState) admitted() bool {
+	return s == MemberActive || s.Ended() && s != MemberSkipped
+}
+
 // Place is what an active member occupies, or a waiting one has been promised.
 type Place string
 
@@ -57,7 +62,8 @@ const (
 // Waiting says why a member waits.
 type Waiting string
 
-// Why a member waits. An active member has one of the last five, or none.
+// Why a member waits. One that is active has one of stage, paused, window, concurrency and offline
+// while it does not go on.
 const (
 	WaitingNotStarted  Waiting = "not_started"
 	WaitingStage       Waiting = "stage" // the open stage is full, or soaks
@@ -89,8 +95,9 @@ type Member struct {
 	// Returned says that it was away, and that others may have taken its place in the stage.
 	Returned bool `record:"8"`
 
-	Gone     time.Time `record:"9"`  // when it was seen to be out of reach; zero if it is not
-	Executed time.Time `record:"10"` // when Execute was seen to be out
+	Gone time.Time `record:"9"` // when it was seen to be out of reach; zero if it is not
+	// Executed is when Execute was seen to be out, or when the device was heard last after that.
+	Executed time.Time `record:"10"`
 	// Silence is how long it may be silent after that.
 	Silence time.Duration `record:"11"`
 	// Missing says that it was silent for longer.
@@ -142,6 +149,12 @@ func (r *Rollout) account(m *Member, n int) {
 	if m.Missing && m.State == MemberActive {
 		r.Slots.Missing += n
 	}
+	if m.Epoch == r.Since.Epoch && m.State.admitted() {
+		r.Since.Admitted += n
+	}
+	if m.Bad == r.Since.Epoch {
+		r.Since.Bad += n
+	}
 }
 
 // Wake returns when the member needs an InputTick, or the zero time.
@@ -151,7 +164,7 @@ func (m *Member) Wake() time.Time {
 		return m.Until
 	case m.State != MemberActive:
 		return time.Time{}
-	case m.Place == PlaceInstalling && !m.Missing && !m.Executed.IsZero():
+	case m.Place == PlaceInstalling && !m.Missing:
 		return m.Executed.Add(m.Silence)
 	case !m.Gone.IsZero() && m.Place != PlaceAway && m.Place != PlaceParked && m.Place != PlaceInstalling:
 		return m.Gone.Add(AwayTime)

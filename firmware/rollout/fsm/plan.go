@@ -69,10 +69,17 @@ func (p *Plan) Check() error {
 	case !p.EndAt.After(p.StartAt):
 		return fmt.Errorf("end_at: %s is not after start_at", p.EndAt.Format(time.RFC3339))
 	}
+	var size int
+	var share float64
 	for i, s := range p.Stages {
-		if err := s.check(); err != nil {
+		err := s.check()
+		if err == nil && (s.Size > 0 && s.Size <= size || s.Share > 0 && s.Share <= share) {
+			err = errors.New("size: it is not above that of a stage before; sizes include the stages before")
+		}
+		if err != nil {
 			return fmt.Errorf("stages[%d]: %w", i, err)
 		}
+		size, share = max(size, s.Size), max(share, s.Share)
 	}
 	if last := p.Stages[len(p.Stages)-1]; last.Size > 0 || last.Share < 1 || last.Only {
 		return errors.New("stages: the last one does not cover all targets")

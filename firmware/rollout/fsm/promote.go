@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -17,11 +19,22 @@ func (x *machine) tripped() bool {
 }
 
 func (x *machine) tripText() string {
-	if x.Stage == 0 {
-		return "a device of the first stage is bad"
+	switch {
+	case x.Stage > 0 && x.Since.Admitted < minTripBase:
+		return fmt.Sprintf("%d of %s bad, more than %g %% of %d", x.Since.Bad, devices(x.Since.Admitted, "is", "are"),
+			100*x.Plan.MaxFailure, minTripBase)
+	case x.Stage > 0:
+		return fmt.Sprintf("%d of %s bad, more than %g %%", x.Since.Bad, devices(x.Since.Admitted, "is", "are"), 100*x.Plan.MaxFailure)
 	}
-	return fmt.Sprintf("%d of %d devices are bad, more than %g %% of %d", x.Since.Bad, x.Since.Admitted,
-		100*x.Plan.MaxFailure, max(x.Since.Admitted, minTripBase))
+	return "a device of the first stage " + cmp.Or(x.why, "is bad")
+}
+
+// devices returns so many devices, with a verb.
+func devices(n int, one, more string) string {
+	if n == 1 {
+		return "1 device " + one
+	}
+	return fmt.Sprintf("%d devices %s", n, more)
 }
 
 // promote moves the open stage on, as far as counters and time allow.
@@ -32,11 +45,13 @@ func (x *machine) promote() {
 	switch {
 	case x.StageState == StageFilling:
 		x.filling()
+	case x.none() && (x.StageState == StageGate || x.StageState == StageHealth): // the last ones were removed
+		x.end(ReasonDone)
 	case x.moving() > 0: // one that was away is back
 		x.StageState, x.Until, x.out.Persist = StageFilling, time.Time{}, true
 	case x.StageState == StageSoaking && !x.Now.Before(x.Until):
 		x.StageState, x.Until, x.out.Persist = StageChecking, time.Time{}, true
-		x.log(EventChecking, "reading %d devices again", x.Stages[x.Stage].Succeeded)
+		x.log(EventChecking, "%s read again", devices(x.Stages[x.Stage].Succeeded, "is", "are"))
 	}
 }
 
@@ -45,7 +60,7 @@ func (x *machine) filling() {
 	stage := &x.Stages[x.Stage]
 	switch {
 	case x.moving() > 0:
-	case x.Total.Waiting == 0 && x.Total.Active == 0 && (stage.Succeeded == 0 || x.Soaked == stage.Succeeded):
+	case x.none() && (stage.Succeeded == 0 || x.Soaked == stage.Succeeded):
 		x.end(ReasonDone)
 	case x.Total.Waiting > 0 && x.room() > 0 && !x.Exhausted:
 		// It admits more.
@@ -92,6 +107,9 @@ func (x *machine) openByHand() {
 	x.ask()
 }
 
+// none reports whether all members have ended.
+func (x *machine) none() bool { return x.Total.Waiting == 0 && x.Total.Active == 0 }
+
 func (x *machine) last() bool { return x.Stage == len(x.Plan.Stages)-1 }
 
 // after follows the soak of the open stage. One whose members have all rolled back since goes on
@@ -99,7 +117,7 @@ func (x *machine) last() bool { return x.Stage == len(x.Plan.Stages)-1 }
 func (x *machine) after() {
 	x.Soaked, x.Until, x.out.Persist = x.Stages[x.Stage].Succeeded, time.Time{}, true
 	switch {
-	case x.Total.Waiting == 0 && x.Total.Active == 0:
+	case x.none():
 		x.end(ReasonDone)
 	case x.last() || x.Soaked == 0:
 		x.StageState = StageFilling
@@ -143,7 +161,7 @@ func (x *machine) open(stage int) {
 	x.Stage, x.StageState, x.Opened[stage], x.out.Persist = stage, StageFilling, x.Now, true
 	x.Extra, x.Soaked, x.Until, x.Exhausted = 0, 0, time.Time{}, false
 	x.Since = Since{Epoch: x.Since.Epoch + 1}
-	x.log(EventOpened, "stage %d of %d: up to %d devices", stage+1, len(x.Plan.Stages), x.Ceiling())
+	x.log(EventOpened, "stage %d of %d: up to %s", stage+1, len(x.Plan.Stages), strings.TrimSpace(devices(x.Ceiling(), "", "")))
 	if x.room() <= 0 && !x.last() {
 		x.next()
 	}

@@ -11,6 +11,7 @@ type machine struct {
 	m   Member
 	in  Input
 	out Actions
+	why string // the member is bad
 }
 
 // Step returns the rollout and the member after an input, and what follows. The member is the zero
@@ -94,6 +95,7 @@ func (x *machine) member() {
 	case InputSeen:
 		x.seen()
 	case InputHeld:
+		x.seen() // the hold may have come too late
 		if x.m.State == MemberActive && x.m.Granted && x.m.Place != PlaceInstalling {
 			x.change(func(m *Member) { m.Granted = false })
 		}
@@ -114,7 +116,7 @@ func (x *machine) member() {
 
 // add adds a new member.
 func (x *machine) add() {
-	if x.m.State != "" || !x.Active() || x.State == StateStopping {
+	if x.m.State != "" || x.State == StateStopping || !x.Active() && !x.reopens() {
 		return
 	}
 	x.change(func(m *Member) {
@@ -124,6 +126,24 @@ func (x *machine) add() {
 		}
 	})
 	x.Exhausted = false
+	if x.m.State == MemberWaiting {
+		x.reopen()
+	}
+}
+
+// reopens reports whether a rollout that has ended takes members again: its time is not over, and
+// no operator has stopped it.
+func (x *machine) reopens() bool {
+	return x.State == StateEnded && x.Reason == ReasonDone && x.Now.Before(x.Plan.EndAt)
+}
+
+// reopen makes a rollout that has ended run again, for a member that waits.
+func (x *machine) reopen() {
+	if x.State == StateEnded {
+		x.State, x.Reason, x.Ended, x.StageState = StateRunning, ReasonNone, time.Time{}, StageFilling
+		x.Since = Since{Epoch: x.Since.Epoch + 1}
+		x.log(EventResumed, "%s", x.in.Text)
+	}
 }
 
 // skip ends a member that was not updated.
@@ -149,9 +169,9 @@ func (m *Member) leave() {
 	m.Silence, m.Busy, m.Failed = 0, "", ""
 }
 
-// start starts a draft that has all its members.
+// start starts a draft that has all its members, and at least one, before its time is over.
 func (x *machine) start() {
-	if x.State != StateDraft || !x.Filled {
+	if x.State != StateDraft || !x.Filled || x.Total == (Counts{}) || !x.Now.Before(x.Plan.EndAt) {
 		return
 	}
 	x.State, x.Started, x.out.Persist = StateRunning, x.Now, true
@@ -195,10 +215,13 @@ func (x *machine) settle() {
 	if (x.State == StateRunning || x.State == StatePaused) && !x.Now.Before(x.Plan.EndAt) {
 		x.stop(ReasonEndAt, "the time of the rollout is over", false, false)
 	}
+	if x.State == StateRunning && x.tripped() {
+		x.pause(ReasonTrip, x.tripText())
+	}
 	switch {
 	case x.State == StateRunning:
 		x.promote()
-	case x.State == StateStopping && x.Total.Waiting == 0 && x.Total.Active == 0:
+	case x.State == StateStopping && x.none():
 		x.end(x.Reason)
 	}
 }

@@ -38,6 +38,10 @@ type simDevice struct {
 	end      fsm.Ending
 	attempt  int
 	executed bool
+	heard    time.Time
+
+	updates   int // that were made
+	installed int
 }
 
 // A story plays a rollout as a shell would, in steps of half a minute.
@@ -53,6 +57,31 @@ type story struct {
 	orders  map[time.Duration]fsm.Input // of an operator
 	counts  string
 	most    int // installing at once
+
+	cut    cut
+	runs   bool
+	points int          // steps that were stored since it runs
+	unsure map[int]bool // members of which the shell does not know what took place
+}
+
+// A cut is when the shell of a story crashes: before its n-th step is stored, after that and before
+// its action, or after the action and before its end is known.
+type cut struct {
+	point int
+	when  string
+}
+
+type crashed struct{}
+
+// crash ends what the shell is about, if it is to crash now.
+func (s *story) crash(when string) {
+	if s.runs && s.cut == (cut{s.points, when}) {
+		for i := range s.members {
+			s.unsure[i] = s.members[i].State == fsm.MemberActive
+		}
+		s.cut = cut{}
+		panic(crashed{})
+	}
 }
 
 func (s *story) step(i int, in fsm.Input) fsm.Actions {
@@ -62,6 +91,10 @@ func (s *story) step(i int, in fsm.Input) fsm.Actions {
 	}
 	in.At, in.Zone = s.now, s.zone
 	r, m, out := s.r.Step(m, in)
+	if out.Persist && s.runs {
+		s.points++
+		s.crash("before")
+	}
 	s.r = r
 	if i >= 0 {
 		s.members[i] = m
@@ -70,6 +103,9 @@ func (s *story) step(i int, in fsm.Input) fsm.Actions {
 		fmt.Fprintf(&s.out, "  %-9s %s: %s\n", s.now.Sub(start), line.Event, line.Detail)
 	}
 	if i >= 0 {
+		if out.Persist {
+			s.crash("after")
+		}
 		s.do(i, out.Do)
 	}
 	return out
@@ -81,14 +117,19 @@ func (s *story) do(i int, do fsm.ActionKind) {
 	switch do {
 	case fsm.ActionStart:
 		if d.attempt != m.Attempt {
-			*d = simDevice{habit: d.habit, update: transferring, since: s.now, held: !m.Granted, attempt: m.Attempt}
+			*d = simDevice{
+				habit: d.habit, update: transferring, since: s.now, held: !m.Granted, attempt: m.Attempt, heard: d.heard,
+				updates: d.updates + 1, installed: d.installed,
+			}
 		}
+		s.crash("done")
 		s.step(i, fsm.Input{Kind: fsm.InputStarted, Update: fmt.Sprint("u", i, "-", m.Attempt)})
 	case fsm.ActionHold:
 		d.held = true
-		s.step(i, fsm.Input{Kind: fsm.InputHeld})
+		s.crash("done")
+		s.step(i, fsm.Input{Kind: fsm.InputHeld, Seen: s.seen(d)})
 	case fsm.ActionRelease:
-		d.held = false
+		d.held, d.since = false, s.now // a hold is not the device's time
 	case fsm.ActionCancel:
 		d.update, d.end = ended, fsm.EndingCancelled
 	}
@@ -108,6 +149,9 @@ func (s *story) reachable(d *simDevice) bool {
 // live lets a device go on for half a minute.
 func (s *story) live(i int) {
 	d := s.devices[i]
+	if s.reachable(d) {
+		d.heard = s.now
+	}
 	if d.update == none || d.update == ended {
 		return
 	}
@@ -115,7 +159,7 @@ func (s *story) live(i int) {
 		d.done += tick
 	}
 	switch {
-	case s.now.Sub(d.since) >= 24*time.Hour && d.update != installing: // its deadline
+	case s.now.Sub(d.since) >= 24*time.Hour && d.update != installing && !d.held: // its deadline
 		d.update, d.end = ended, fsm.EndingAway
 	case d.update == transferring && d.done >= cmp.Or(d.transfer, 2*time.Minute):
 		d.update, d.done = ready, 0
@@ -128,6 +172,7 @@ func (s *story) live(i int) {
 		d.update, d.end = ended, fsm.EndingTimedOut
 	case d.update == installing && !d.lost && d.done >= cmp.Or(d.install, 3*time.Minute):
 		d.update, d.end = ended, cmp.Or(d.ending, fsm.EndingSucceeded)
+		d.installed += count(d.end == fsm.EndingSucceeded)
 	}
 }
 
@@ -138,7 +183,7 @@ func (s *story) play(plan fsm.Plan) string {
 	s.now = start
 	s.r = fsm.NewRollout(plan, s.now)
 	require.NoError(s.t, plan.Check())
-	s.members = make([]fsm.Member, len(s.devices))
+	s.members, s.unsure = make([]fsm.Member, len(s.devices)), map[int]bool{}
 	for i := range s.members {
 		only := uint16(0)
 		if i < 2 {
@@ -148,18 +193,35 @@ func (s *story) play(plan fsm.Plan) string {
 	}
 	s.step(-1, fsm.Input{Kind: fsm.InputFilled})
 	s.step(-1, fsm.Input{Kind: fsm.InputStart, Text: "by an operator"})
+	s.runs = true
 	for ; s.r.State != fsm.StateEnded; s.now = s.now.Add(tick) {
-		require.Less(s.t, s.now.Sub(start), 60*24*time.Hour, "%+v", s.r)
-		if in, ok := s.orders[s.now.Sub(start)]; ok {
-			s.order(in)
-		}
-		s.step(-1, fsm.Input{Kind: fsm.InputTick})
-		s.look()
-		s.shell()
+		require.Less(s.t, s.now.Sub(start), 10*24*time.Hour, "invariant 8: it does not end: %+v\n%+v", s.r, s.members)
+		s.turn()
 		s.show()
 	}
 	require.LessOrEqual(s.t, s.most, plan.Concurrency, "installed at once")
 	return s.out.String()
+}
+
+// turn does what a shell does in half a minute, unless it crashes.
+func (s *story) turn() {
+	for i := range s.devices {
+		s.live(i)
+	}
+	if in, ok := s.orders[s.now.Sub(start)]; ok {
+		was := s.cut
+		s.cut = cut{} // an operator repeats an order whose end he does not know
+		s.order(in)
+		s.cut = was
+	}
+	defer func() {
+		if e := recover(); e != nil && e != any(crashed{}) {
+			panic(e)
+		}
+	}()
+	s.step(-1, fsm.Input{Kind: fsm.InputTick})
+	s.look()
+	s.shell()
 }
 
 // order gives an operator's order, with one for each member where it concerns them.
@@ -179,20 +241,28 @@ func (s *story) order(in fsm.Input) {
 func (s *story) look() {
 	installs := 0
 	for i, d := range s.devices {
-		s.live(i)
 		if d.update == installing {
 			installs++
 		}
 		m := &s.members[i]
 		if m.State == fsm.MemberActive {
-			s.step(i, fsm.Input{Kind: fsm.InputSeen, Seen: fsm.Seen{
-				Place:  map[place]fsm.Place{transferring: fsm.PlaceTransferring, ready: fsm.PlaceReady, installing: fsm.PlaceInstalling}[d.update],
-				Online: s.reachable(d) || d.asleep > 0, End: d.end, Silence: s.r.Plan.MissingAfter + d.asleep,
-			}})
+			s.step(i, fsm.Input{Kind: fsm.InputSeen, Seen: s.seen(d)})
 		}
 		s.step(i, fsm.Input{Kind: fsm.InputTick})
+		if s.unsure[i] {
+			delete(s.unsure, i)
+			s.step(i, fsm.Input{Kind: fsm.InputGrant})
+		}
 	}
 	s.most = max(s.most, installs)
+}
+
+// seen is what a shell reads of a device's update.
+func (s *story) seen(d *simDevice) fsm.Seen {
+	return fsm.Seen{
+		Place:  map[place]fsm.Place{transferring: fsm.PlaceTransferring, ready: fsm.PlaceReady, installing: fsm.PlaceInstalling}[d.update],
+		Online: s.reachable(d) || d.asleep > 0, End: d.end, Silence: s.r.Plan.MissingAfter + d.asleep, Heard: d.heard,
+	}
 }
 
 // shell offers members and answers questions.
@@ -248,7 +318,9 @@ func (s *story) show() {
 	reasons := map[fsm.Waiting]int{}
 	for i := range s.members {
 		if m := &s.members[i]; m.State == fsm.MemberWaiting {
-			reasons[s.r.Waiting(m, s.now, s.zone, s.reachable(s.devices[i]), s.devices[i].asleep > 0 && !s.reachable(s.devices[i]))]++
+			up, sleeps := s.reachable(s.devices[i]), s.devices[i].asleep > 0
+			why, _ := s.r.Waiting(m, s.now, s.zone, up || sleeps, sleeps && !up)
+			reasons[why]++
 		}
 	}
 	var waits []string
