@@ -26,7 +26,8 @@ type pages struct {
 // updates, ENDPOINT for an endpoint that has none.
 var pageLists = []string{
 	"updates", "updates?outcome=succeeded", "updates?outcome=cancelled", "updates?state=downloading",
-	"updates?image=IMAGE", "updates?endpoint=ENDPOINT", "updates?label=site%3Drare", "updates?label=site%3Dnowhere", "devices", "images",
+	"updates?image=IMAGE", "updates?endpoint=ENDPOINT", "updates?label=site%3Drare", "updates?label=site%3Dnowhere",
+	"updates?order=ended&outcome=succeeded", "updates?order=ended&outcome=succeeded&label=site%3Drare", "devices", "images",
 }
 
 // maxPages is how many pages of a list are timed.
@@ -65,7 +66,7 @@ func (m *measurement) page(ctx context.Context, query, cursor string) (n int, ne
 		return 0, "", err
 	}
 	q := u.Query()
-	q.Set("limit", "100")
+	q.Set("limit", "1000") // the most that there are
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}

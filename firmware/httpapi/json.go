@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"os"
 	"strconv"
@@ -15,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware/internal/door"
-	"github.com/otago-iot/otago/store"
 )
 
 const (
@@ -114,11 +112,16 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	if err != nil {
 		return err
 	}
+	sendJSON(w, status, body)
+	return nil
+}
+
+// sendJSON sends JSON.
+func sendJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", applicationJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // on an error the client has gone
-	return nil
 }
 
 // marshal returns v as JSON with a newline. It does not escape <, > and &, which values of devices
@@ -129,40 +132,4 @@ func marshal(v any) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	err := e.Encode(v)
 	return body.Bytes(), err
-}
-
-// page is one page of a list.
-type page struct {
-	Items []any  `json:"items"`
-	Next  string `json:"next,omitempty"`
-}
-
-// writePage sends the first limit records. records yields one more if there is a next page, or ends
-// with store.ErrShort. A damaged record becomes an item too.
-func writePage[R, V any](
-	w http.ResponseWriter, limit int, kind string, records iter.Seq2[R, error], key func(R) string, view func(R) V,
-) error {
-	p := page{Items: []any{}}
-	var last string
-	for record, err := range records {
-		if errors.Is(err, store.ErrShort) {
-			p.Next = newCursor(kind, key(record))
-			break
-		}
-		damaged, isDamaged := errors.AsType[*store.DamagedError](err)
-		if err != nil && !isDamaged {
-			return err
-		}
-		if len(p.Items) == limit {
-			p.Next = newCursor(kind, last)
-			break
-		}
-		if isDamaged {
-			p.Items = append(p.Items, viewDamaged(damaged))
-		} else {
-			p.Items = append(p.Items, view(record))
-		}
-		last = key(record)
-	}
-	return writeJSON(w, http.StatusOK, p)
 }
