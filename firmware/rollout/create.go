@@ -22,8 +22,8 @@ const chunk = 1000
 // its members by itself, from where it stood. One with more than 1000 Targets ends, because the
 // rest of its targets is not known: it is stopped before it has begun.
 //
-// The error is ErrInvalid; store.ErrNotFound if there is no such image; what Allow or the targets
-// returned; or that of the store.
+// The error is ErrInvalid; ErrRefused; store.ErrNotFound if there is no such image; store.ErrExists
+// if a rollout has the request's ID; what the targets returned; or that of the store.
 func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
 	now := time.Now()
 	plan, asked, err := m.check(&q, now)
@@ -35,7 +35,7 @@ func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
 		return Rollout{}, err
 	}
 	record := Rollout{
-		ID: ulid.New(now), Name: q.Name, Image: q.Image, Request: text,
+		ID: cmp.Or(q.ID, ulid.New(now)), Name: q.Name, Image: q.Image, Request: text,
 		Machine: fsm.NewRollout(plan, now), Created: now, Changed: now,
 	}
 	if err := m.allow(ctx, q.Actor, ActionCreate, record); err != nil {

@@ -31,6 +31,7 @@ type Manager struct {
 	runners map[string]*runner          // by rollout
 	active  map[string]map[*runner]spot // by endpoint: rollouts whose member there is active
 	heard   map[string]struct{}         // endpoints that were heard since the last look
+	news    chan struct{}               // holds one if there are such
 	filling map[string]struct{}         // rollouts whose targets a Create names
 	running bool
 	ctx     context.Context // of Run
@@ -49,7 +50,7 @@ func NewManager(srv *lwm2m.Server, updates *firmware.Manager, db Store, config C
 	return &Manager{
 		srv: srv, updates: updates, db: db, config: config,
 		log:     cmp.Or(config.Logger, slog.New(slog.DiscardHandler)),
-		runners: map[string]*runner{}, active: map[string]map[*runner]spot{}, heard: map[string]struct{}{},
+		runners: map[string]*runner{}, active: map[string]map[*runner]spot{}, heard: map[string]struct{}{}, news: make(chan struct{}, 1),
 		filling: map[string]struct{}{},
 	}, nil
 }
@@ -152,17 +153,25 @@ func (m *Manager) hear(e lwm2m.RegistrationEvent) {
 			m.heard[e.Registration.Endpoint] = struct{}{}
 		}
 		m.mu.Unlock()
+		select {
+		case m.news <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // passHeard offers the devices that were heard to the rollouts, those of a second in one query.
 func (m *Manager) passHeard(ctx context.Context) {
-	for work.Sleep(ctx, time.Second) {
-		m.mu.Lock()
-		if len(m.heard) == 0 {
-			m.mu.Unlock()
-			continue
+	for {
+		select {
+		case <-m.news:
+		case <-ctx.Done():
+			return
 		}
+		if !work.Sleep(ctx, time.Second) {
+			return
+		}
+		m.mu.Lock()
 		list := make([]string, 0, len(m.heard))
 		for endpoint := range m.heard {
 			if !m.underWay(endpoint) {

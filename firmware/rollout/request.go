@@ -113,6 +113,8 @@ func (m *Manager) check(q *Request, now time.Time) (plan fsm.Plan, asked stored,
 	return plan, asked, err
 }
 
+var rolloutID = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
+
 // check returns what is wrong with a request, and its parts for the record.
 func (q *Request) check(now time.Time) (plan fsm.Plan, asked stored, err error) {
 	plan = q.plan(now)
@@ -129,6 +131,9 @@ func (q *Request) check(now time.Time) (plan fsm.Plan, asked stored, err error) 
 		return plan, asked, invalid("targets", "are neither endpoints nor a selector, or are both")
 	case u.Endpoint != "" || u.Image != "" || u.Key != "" || u.Hold != (firmware.Hold{}):
 		return plan, asked, invalid("update", "has an endpoint, an image, a key or a hold, which are the rollout's own")
+	}
+	if q.ID != "" && !rolloutID.MatchString(q.ID) {
+		return plan, asked, invalid("id", "is not the id of a dry run")
 	}
 	if problem := names.Check(q.Name, 0, store.MaxName); problem != "" {
 		return plan, asked, invalid("name", "%s", problem)
