@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 
@@ -18,6 +19,11 @@ const (
 	allowTime  = 10 * time.Second // for Config.Allow
 	checkTime  = 30 * time.Second // for one device at the end of a soak
 )
+
+// checkPauses are how long a device that does not answer at the end of a soak is left alone before
+// it is read again, and at last counts as missing: a server that was restarted may have to wait for
+// a message of the device.
+var checkPauses = []time.Duration{time.Minute, 5 * time.Minute}
 
 // check reads the members again that succeeded in the open stage.
 func (r *runner) check(ctx context.Context) error {
@@ -46,59 +52,83 @@ func (r *runner) check(ctx context.Context) error {
 
 // checkAll reads the devices of members again.
 func (r *runner) checkAll(ctx context.Context, q store.MemberQuery, target string) error {
+	silent, err := r.checkEach(ctx, r.m.db.Members(ctx, q), target, false)
+	for i, pause := range checkPauses {
+		if err != nil || len(silent) == 0 {
+			break
+		}
+		work.Sleep(ctx, pause)
+		again := func(yield func(Member, error) bool) {
+			for _, m := range silent {
+				if !yield(m, nil) {
+					return
+				}
+			}
+		}
+		silent, err = r.checkEach(ctx, again, target, i == len(checkPauses)-1)
+	}
+	return cmp.Or(err, ctx.Err())
+}
+
+// checkEach reads the devices of members, several at a time. It returns those that do not answer,
+// unless this is their last chance.
+func (r *runner) checkEach(ctx context.Context, members iter.Seq2[Member, error], target string, last bool) (silent []Member, failed error) {
 	var mu sync.Mutex
-	var failed error
 	var reads sync.WaitGroup
 	places := make(chan struct{}, parallel)
-	for m, err := range r.m.db.Members(ctx, q) {
+	for m, err := range members {
 		if errors.Is(err, store.ErrDamaged) {
 			continue
 		}
 		if err != nil {
-			failed = err
-			break
+			reads.Wait()
+			return nil, err
 		}
 		places <- struct{}{}
 		reads.Go(func() {
 			defer func() { <-places }()
-			if err := r.checkOne(ctx, &m, target); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
+			answers, err := r.checkOne(ctx, &m, target, last)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
 				failed = err
+			} else if !answers {
+				silent = append(silent, m)
 			}
 		})
 	}
 	reads.Wait()
-	mu.Lock()
-	defer mu.Unlock()
-	return cmp.Or(failed, ctx.Err())
+	return silent, failed
 }
 
-// checkOne reads the device of a member again. What another update of the device has done since is
-// not this rollout's affair.
-func (r *runner) checkOne(ctx context.Context, m *Member, target string) error {
+// checkOne reads the device of a member again. It returns false if the device does not answer and
+// this is not its last chance. What another update of the device has done since is not this
+// rollout's affair.
+func (r *runner) checkOne(ctx context.Context, m *Member, target string, last bool) (answers bool, err error) {
 	for u, err := range r.m.updates.List(ctx, store.UpdateQuery{Endpoint: m.Endpoint, Limit: 1}) {
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
-			return err
+			return true, err
 		}
 		if err != nil || u.ID != m.Machine.Update {
-			return nil
+			return true, nil
 		}
 		shown, version := r.read(ctx, m.Endpoint, target)
 		switch {
 		case ctx.Err() != nil || shown == "" || shown == fsm.ShownTarget:
-			return ctx.Err()
+			return true, ctx.Err()
+		case shown == fsm.ShownSilent && !last:
+			return false, nil
 		case shown == fsm.ShownOther && u.Machine.Plan.Verify == ufsm.VerifyResult && version != u.Machine.OldVersion:
-			return nil // its version proves nothing
+			return true, nil // its version proves nothing
 		case shown == fsm.ShownOther:
 			// The update first: after a crash in between the device is read again.
 			if _, err := r.m.updates.SetLater(ctx, u.ID, version); err != nil {
-				return err
+				return true, err
 			}
 		}
 		r.ended(result{endpoint: m.Endpoint, input: fsm.Input{Kind: fsm.InputShown, Shown: shown, Text: version}})
 	}
-	return nil
+	return true, nil
 }
 
 // read reads the version of a device. It returns "" if a device in queue mode does not answer.

@@ -61,6 +61,7 @@ func crashAt(t *testing.T, odd map[int]firmwaretest.Install, cut storetest.Cut, 
 		points = crash.Points()
 		w.stop()
 		w.store = nil
+		time.Sleep(5 * time.Second) // an Execute that is on its way arrives before the server asks again
 		w.start()
 		if err != nil { // the caller repeats what had no answer
 			r, err = w.all.Create(w.ctx, q)
