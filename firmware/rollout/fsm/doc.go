@@ -45,4 +45,9 @@
 // The model check of this package explores them, from the way on which all goes well along all ways
 // with up to two other moves, and in random walks; TestCrash crashes at each step of whole stories.
 // testdata/faults plants faults of the code that these tests must find.
+//
+// testdata/transitions.golden has what each input does in each state. MACHINE.md, generated from
+// the code, draws that.
 package fsm
+
+//go:generate go test . -run "TestTransitions|TestMachine|TestStories" -update

@@ -195,51 +195,61 @@ func TestWalks(t *testing.T) {
 		walks = 600
 	}
 	for seed := range walks {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		plan := smallPlan()
-		if seed%2 == 1 {
-			plan.Concurrency = 1
-		}
-		if seed%3 == 1 {
-			plan.Interval = time.Minute
-		}
-		if seed%5 == 1 {
-			plan.Stages[0].Only = true
-		}
-		if seed%5 == 2 {
-			plan.Stages[1].Manual = true
-		}
-		if seed%7 == 1 {
-			plan.Stages = plan.Stages[1:]
-		}
-		if seed%11 == 1 {
-			plan.StartAt = start.Add(time.Hour)
-		}
-		var path []string
-		failed := func(ok bool, format string, args ...any) {
-			if !ok {
-				t.Fatalf("seed %d: %s\nafter\n  %s", seed, fmt.Sprintf(format, args...), strings.Join(path, "\n  "))
-			}
-		}
-		w := newWorld(failed, plan)
-		w.stops = seed%4 == 1
-		for range 200 {
-			moves := w.moves(failed)
-			if len(moves) == 0 {
-				break
-			}
-			if likely := allHelpful(moves); len(likely) > 0 && rng.IntN(10) < 7 {
-				moves = likely
-			}
-			mv := moves[rng.IntN(len(moves))]
-			path = append(path, mv.name())
-			mv.do(w)
-			w.checkWorld(failed)
-		}
-		path = append(path, "-- from here on all goes well")
-		w.crashes, w.retries, w.edits, w.removes = 1, 1, 1, 1
-		finish(w, failed, &path)
+		walk(t, seed, nil)
 	}
+}
+
+// walk takes a random walk, and then brings the rollout to its end. See is called with the world
+// before it begins.
+func walk(t *testing.T, seed uint64, see func(*world)) (*world, []string) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	plan := smallPlan()
+	if seed%2 == 1 {
+		plan.Concurrency = 1
+	}
+	if seed%3 == 1 {
+		plan.Interval = time.Minute
+	}
+	if seed%5 == 1 {
+		plan.Stages[0].Only = true
+	}
+	if seed%5 == 2 {
+		plan.Stages[1].Manual = true
+	}
+	if seed%7 == 1 {
+		plan.Stages = plan.Stages[1:]
+	}
+	if seed%11 == 1 {
+		plan.StartAt = start.Add(time.Hour)
+	}
+	var path []string
+	failed := func(ok bool, format string, args ...any) {
+		if !ok {
+			t.Fatalf("seed %d: %s\nafter\n  %s", seed, fmt.Sprintf(format, args...), strings.Join(path, "\n  "))
+		}
+	}
+	w := newWorld(failed, plan)
+	if see != nil {
+		see(w)
+	}
+	w.stops = seed%4 == 1
+	for range 200 {
+		moves := w.moves(failed)
+		if len(moves) == 0 {
+			break
+		}
+		if likely := allHelpful(moves); len(likely) > 0 && rng.IntN(10) < 7 {
+			moves = likely
+		}
+		mv := moves[rng.IntN(len(moves))]
+		path = append(path, mv.name())
+		mv.do(w)
+		w.checkWorld(failed)
+	}
+	path = append(path, "-- from here on all goes well")
+	w.crashes, w.retries, w.edits, w.removes = 1, 1, 1, 1
+	finish(w, failed, &path)
+	return w, path
 }
 
 // finish brings a rollout to its end.

@@ -96,7 +96,7 @@ func (x *machine) member() {
 		x.seen()
 	case InputHeld:
 		x.seen() // the hold may have come too late
-		if x.m.State == MemberActive && x.m.Granted && x.m.Place != PlaceInstalling {
+		if x.m.State == MemberActive && x.m.Granted && x.m.Place != PlaceStarting && x.m.Place != PlaceInstalling {
 			x.change(func(m *Member) { m.Granted = false })
 		}
 	case InputShown:

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -442,12 +441,5 @@ func TestStories(t *testing.T) {
 	tell("One device each minute. The operator stops it in the middle, and cancels what runs.",
 		&story{devices: fleet(60, nil), orders: map[time.Duration]fsm.Input{70 * time.Minute: {Kind: fsm.InputStop, Cancels: true, Text: "another image is better"}}}, plan)
 
-	path := "testdata/stories.golden"
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(out.String()), 0o644))
-		return
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), out.String(), "%s is out of date: go test ./firmware/rollout/fsm -update", path)
+	golden(t, "testdata/stories.golden", out.String())
 }

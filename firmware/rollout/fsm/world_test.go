@@ -59,8 +59,9 @@ type world struct {
 	starts  int
 	epoch   int // of the checks: it counts openings and resumes
 	bad     [members]int
-	counted [members]int // the epoch in which a member was admitted
-	over    int          // how many may install beyond the concurrency, after an edit
+	counted [members]int                                              // the epoch in which a member was admitted
+	watch   func(before fsm.Rollout, was, m fsm.Member, in fsm.Input) // called for each step, if it is not nil
+	over    int                                                       // how many may install beyond the concurrency, after an edit
 }
 
 type check func(ok bool, format string, args ...any)
@@ -83,6 +84,13 @@ func (w *world) step(t check, i int, in fsm.Input) {
 		w.begin(i, out.Do)
 		runs := m.Granted && (m.Place == fsm.PlaceTransferring || m.Place == fsm.PlaceReady)
 		t(!runs || r.State != fsm.StatePaused || out.Do == fsm.ActionHold, "invariant 4: it is paused, and holds no update of member %d", i)
+	}
+	if w.watch != nil {
+		var old fsm.Member
+		if i >= 0 {
+			old = was[i]
+		}
+		w.watch(before, old, m, in)
 	}
 	w.count(before, was, i, in.Kind)
 	w.checkAdmission(t, before, was, i)
