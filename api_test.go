@@ -24,8 +24,8 @@ import (
 // files, and not counted.
 var budgets = map[string]int{
 	"lwm2m":                     197,
-	"firmware/fsm":              81,
-	"firmware, firmware/device": 127,
+	"firmware/fsm":              83,
+	"firmware, firmware/device": 128,
 }
 
 // TestAPI compares the exported API of each package with its file in api: one line for each

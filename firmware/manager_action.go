@@ -22,8 +22,9 @@ type action struct {
 	plan     plan
 	hooks    *actionHooks // nil for none
 
-	composite composite // how its reads use Read-Composite
-	trial     trial     // what the action found out about it
+	device    *deviceFacts // for its reads that want fsm.ReadDevice; else nil
+	composite composite    // how its reads use Read-Composite
+	trial     trial        // what the action found out about it
 
 	place place
 

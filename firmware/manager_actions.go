@@ -32,6 +32,11 @@ func (r *run) begin(ctx context.Context, u *Update, what fsm.Action, uri package
 	switch what.Kind {
 	case fsm.ActionRead:
 		a.composite = r.composite(ctx, u)
+		if what.Resources.Has(fsm.ReadDevice) {
+			reg, ok := r.m.srv.Registration(r.target)
+			device, _ := r.m.db.Device(ctx, r.target) // without it the device is read
+			a.device = factsOf(&device, reg, ok)
+		}
 	case fsm.ActionWriteURI:
 		r.m.notePull(r)
 	case fsm.ActionPush:
@@ -97,6 +102,9 @@ func (a *runAction) finish(err error) {
 		r.trial = a.trial
 	}
 	r.mu.Unlock()
+	if a.device != nil && !a.device.read.Read.IsZero() {
+		r.m.keepInventory(inventoryRead{endpoint: a.endpoint, facts: a.device.read})
+	}
 	verdict(&a.done, err)
 	if errors.Is(err, lwm2m.ErrAsleep) {
 		r.observe(fsm.Observation{Kind: fsm.ObserveAsleep})

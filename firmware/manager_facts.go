@@ -16,6 +16,7 @@ import (
 type facts struct {
 	free   chan struct{} // holds one value while they are not locked
 	read   bool          // stored and known have been read
+	device bool          // the store has the facts of the device, too
 	stored store.Firmware
 	known  store.Firmware // with what is not stored yet
 	news   bool           // known differs from stored; guarded by run.mu too
@@ -67,6 +68,7 @@ func (r *run) load(ctx context.Context, f *facts) error {
 		return err
 	}
 	f.read, f.stored, f.known = true, device.Firmware, device.Firmware
+	f.device = !device.Facts.Read.IsZero()
 	return nil
 }
 
@@ -251,6 +253,24 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		f.known.Holds = ""
 		return m.forget(ctx, endpoint, &f.stored)
 	}
+}
+
+// lacksFacts reports whether an inventory has to read the device once its update has ended: it
+// registered, or was heard of, during the update, when no inventory reads it.
+func (r *run) lacksFacts() bool {
+	r.mu.Lock()
+	f := r.facts
+	r.mu.Unlock()
+	if f == nil || !r.m.config.Inventory {
+		return false
+	}
+	select {
+	case <-f.free:
+	default:
+		return false
+	}
+	defer f.unlock()
+	return f.read && !f.device
 }
 
 // holdsNothing reports whether the facts are known, and say that the device holds no package.

@@ -27,6 +27,7 @@ type inventoryRead struct {
 	endpoint string
 	reading  fsm.Reading
 	trial    trial
+	facts    store.Facts // not Read if they were not read
 	at       time.Time
 	err      error
 }
@@ -69,7 +70,8 @@ func (m *Manager) catchUp(ctx context.Context) {
 			}
 			return
 		}
-		if d.Firmware.Read.Before(d.Registration.Registered) && m.runOfEndpoint(d.Endpoint) == nil && m.owns(d.Endpoint) {
+		unread := d.Facts.Read.IsZero() || d.Firmware.Read.Before(d.Registration.Registered)
+		if unread && m.runOfEndpoint(d.Endpoint) == nil && m.owns(d.Endpoint) {
 			m.readSoon(d.Endpoint)
 		}
 	}
@@ -120,10 +122,10 @@ func (m *Manager) inventory(endpoint string, tries int) {
 	a.plan = a
 	a.atEnd(a.room.leave)
 	begin := func(ctx context.Context) {
-		if reg, ok := m.srv.Registration(endpoint); ok && mayAnswerComposite(reg) {
-			if device, err := m.db.Device(ctx, endpoint); err == nil {
-				a.composite = compositeOf(&device.Firmware)
-			}
+		reg, ok := m.srv.Registration(endpoint)
+		device, err := m.db.Device(ctx, endpoint)
+		if a.device = factsOf(&device, reg, ok); err == nil && ok && mayAnswerComposite(reg) {
+			a.composite = compositeOf(&device.Firmware)
 		}
 		a.begin()
 	}
@@ -134,7 +136,7 @@ func (m *Manager) inventory(endpoint string, tries int) {
 
 // start implements plan.
 func (a *inventoryAction) start() {
-	a.read(fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery, &a.r, a.end)
+	a.read(fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery|fsm.ReadDevice, &a.r, a.end)
 }
 
 // notice implements plan.
@@ -156,7 +158,7 @@ func (a *inventoryAction) finish(err error) {
 		})
 		return
 	}
-	m.keepInventory(inventoryRead{a.endpoint, a.r, a.trial, m.clock.now(), err})
+	m.keepInventory(inventoryRead{a.endpoint, a.r, a.trial, a.device.read, m.clock.now(), err})
 }
 
 // inventoryRoom is the room that one device takes while it is read.
@@ -229,7 +231,13 @@ func (m *Manager) commitInventory(ctx context.Context, batch []inventoryRead) er
 		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}
+		if !r.facts.Read.IsZero() {
+			changes = append(changes, store.PutFacts{Endpoint: r.endpoint, Facts: r.facts})
+		}
 		facts, ok := firmwareFacts(r.reading, device.Firmware)
+		if !ok && !r.facts.Read.IsZero() {
+			continue // an update has read the facts, and learns the rest itself
+		}
 		if !ok {
 			m.log.Debug("device does not report its firmware", "endpoint", r.endpoint, "error", r.err)
 			continue

@@ -67,12 +67,22 @@ func mayAnswerComposite(r lwm2m.Registration) bool {
 // calls then with nil, or with an error if the device answered nothing; refusals are in r.
 func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
 	c := &reading{action: a, want: want, r: r, then: then}
-	if a.composite != compositeNo && want.Has(fsm.ReadVersion) {
-		paths := []lwm2m.Path{pathFirmware, pathVersion}
-		a.request(lwm2m.Request{Operation: lwm2m.OpReadComposite, Paths: paths}, c.both)
+	c.stale = want.Has(fsm.ReadDevice) && !a.device.current(a.device.version)
+	if a.composite == compositeNo || !want.Has(fsm.ReadVersion) {
+		c.object()
 		return
 	}
-	c.object()
+	c.wide = c.stale && a.composite == compositeYes
+	c.compose()
+}
+
+// compose reads Object 5 and the version in one request, or with wide all of Object 3.
+func (c *reading) compose() {
+	paths := []lwm2m.Path{pathFirmware, pathVersion}
+	if c.wide {
+		paths[1] = pathDevice
+	}
+	c.request(lwm2m.Request{Operation: lwm2m.OpReadComposite, Paths: paths}, c.both)
 }
 
 // object reads Object 5.
@@ -89,6 +99,8 @@ type reading struct {
 	answers int
 	refused bool // Read-Composite brought no State
 	silent  bool // nor an answer
+	stale   bool // the facts that are stored may be those of another firmware
+	wide    bool // Read-Composite asks for all of Object 3
 }
 
 // both handles the answer to Read-Composite. Without a State in it the device is read the other
@@ -104,7 +116,13 @@ func (c *reading) both(a lwm2m.Answer) {
 		c.then(nil)
 	case c.r.State.OK():
 		c.trial = trial{true, new(true)}
+		if c.wide {
+			c.learn(a.Entries)
+		}
 		c.whole(a)
+	case c.wide && answered(a.Err): // the answer may have been too long for the device
+		c.wide, *c.r = false, fsm.Reading{}
+		c.compose()
 	case a.Err != nil && !answered(a.Err) && !errors.Is(a.Err, lwm2m.ErrTimeout):
 		c.then(a.Err)
 	default:
@@ -118,12 +136,16 @@ func (c *reading) both(a lwm2m.Answer) {
 // busy records that the device is busy, which it says of all its resources: it is not asked for
 // each.
 func (c *reading) busy(err error) bool {
-	refusal, refused := errors.AsType[*lwm2m.ResponseError](err)
-	if !refused || refusal.Code != lwm2m.CodeUnavailable {
+	if !unavailable(err) {
 		return false
 	}
 	refuse(c.r, resources[0], err)
 	return true
+}
+
+func unavailable(err error) bool {
+	refusal, refused := errors.AsType[*lwm2m.ResponseError](err)
+	return refused && refusal.Code == lwm2m.CodeUnavailable
 }
 
 // whole handles the answer to the read of the instance.
@@ -196,10 +218,15 @@ func (c *reading) take(res resource, a lwm2m.Answer) bool {
 	return true
 }
 
-// version reads 3/0/3, last, if the State leaves something to learn from it.
+// version reads 3/0/3, if the State leaves something to learn from it, or all of Object 3, if that
+// is due.
 func (c *reading) version() {
-	if !c.want.WantsVersion(c.r.State) || c.r.Version.Code != fsm.CodeNone {
-		c.then(nil)
+	switch {
+	case c.stale && c.device.read.Read.IsZero():
+		c.objectDevice()
+		return
+	case !c.want.WantsVersion(c.r.State) || c.r.Version.Code != fsm.CodeNone:
+		c.last()
 		return
 	}
 	c.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathVersion}, func(a lwm2m.Answer) {
@@ -207,8 +234,33 @@ func (c *reading) version() {
 			c.then(a.Err)
 			return
 		}
-		c.then(nil)
+		c.last()
 	})
+}
+
+// last ends the reading once the facts are known: those that are stored, if the device has the
+// firmware that they were read of.
+func (c *reading) last() {
+	if !c.want.Has(fsm.ReadDevice) {
+		c.then(nil)
+		return
+	}
+	version := c.device.version
+	if c.r.Version.Code != fsm.CodeNone {
+		version = fsm.VersionText(c.r.Version)
+	}
+	switch read := &c.device.read; {
+	case !read.Read.IsZero():
+		read.Basis = basisOf(c.device.links, version)
+		c.r.Device = fsm.Known(read.Compatible())
+	case c.device.current(version):
+		c.r.Device = fsm.Known(c.device.stored.Compatible())
+	case !c.stale:
+		c.stale = true
+		c.objectDevice()
+		return
+	}
+	c.then(nil)
 }
 
 // answered reports whether err is a refusal of the device, or an answer that cannot be understood.
@@ -339,4 +391,5 @@ var (
 	pathMaxDefer   = lwm2m.NewPath(5, 0, 13)
 	pathAuto       = lwm2m.NewPath(5, 0, 14)
 	pathVersion    = lwm2m.NewPath(3, 0, 3)
+	pathDevice     = lwm2m.NewPath(3, 0)
 )

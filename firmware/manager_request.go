@@ -29,7 +29,8 @@ type Request struct {
 	Protocol Protocol
 	// Verify is what proves success. Default: VerifyVersion.
 	Verify Verify
-	// Force updates a device even if it already runs the version of the image.
+	// Force updates a device even if it already runs the version of the image, or the image is not
+	// made for it (Image.Compatible).
 	Force bool
 	// Deadline limits the whole update, up to [MaxDeadline]. Default: that of [ManagerConfig].
 	Deadline time.Duration
@@ -74,7 +75,8 @@ func (m *Manager) Check(r Request) error {
 
 // Start creates an update, durably, and returns it. If Run runs, the update begins at once.
 //
-// The error is a *RequestError; store.ErrNotFound if the image does not exist; a *store.UpdateError
+// The error is a *RequestError, also if the image is not made for the device ([Incompatible]);
+// store.ErrNotFound if the image does not exist; a *store.UpdateError
 // that matches store.ErrActive, with the id of the active update, if the endpoint has one; or that
 // of the store. After an error of the store other than these, the update may exist: a request with
 // a Key can be repeated.
@@ -90,7 +92,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	plan := fsm.Plan{
 		Target: img.Version, Size: img.Size, Digest: img.SHA256,
 		Verify: r.Verify, Delivery: r.Delivery, Protocol: r.Protocol, Force: r.Force, Profile: profile,
-		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.config.Limits,
+		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.config.Limits, Compatible: img.Compatible,
 	}
 	if m.config.PackageURI != nil && plan.Profile.Delivery == fsm.DeliveryAuto {
 		plan.Profile.Delivery = fsm.DeliveryPull // the program wants the other server to be used
@@ -109,17 +111,20 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	m.clock.catchUp(ctx, m.db)
 	var holds []fsm.Hold
-	if key := r.Key; r.Hold != (fsm.Hold{}) {
-		if err := m.checkHold(r.Hold); err != nil {
-			// A repeated request gets its update even if its hold has expired.
-			for u, e := range m.db.Updates(ctx, store.UpdateQuery{Key: key, Limit: 1}) {
-				if e == nil && key != "" {
-					return m.repeated(ctx, r, profile, u.ID)
-				}
-			}
-			return Update{}, err
-		}
+	wrong := m.checkCompatible(ctx, r, img)
+	if r.Hold != (fsm.Hold{}) {
+		wrong = cmp.Or(wrong, m.checkHold(r.Hold))
 		holds = append(holds, r.Hold)
+	}
+	if wrong != nil {
+		// A repeated request gets its update even if its hold has expired, or the device has
+		// changed.
+		for u, err := range m.db.Updates(ctx, store.UpdateQuery{Key: r.Key, Limit: 1}) {
+			if err == nil && r.Key != "" {
+				return m.repeated(ctx, r, profile, u.ID)
+			}
+		}
+		return Update{}, wrong
 	}
 	now := m.clock.now().Truncate(time.Microsecond)
 	rec := Update{
@@ -161,6 +166,24 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	m.adoptNew(ctx, &rec, first)
 	return clone(&rec), nil
+}
+
+// checkCompatible returns a *RequestError if the image is known not to be made for the device. The
+// update itself reads the facts of a device that are not known, or may have changed.
+func (m *Manager) checkCompatible(ctx context.Context, r Request, img store.Image) error {
+	if r.Force || img.Compatible == (store.Compatible{}) {
+		return nil
+	}
+	d, err := m.db.Device(ctx, r.Endpoint)
+	if err != nil {
+		return nil
+	}
+	reg, ok := m.srv.Registration(r.Endpoint)
+	f := factsOf(&d, reg, ok)
+	if why, _ := f.incompatible(img); why != "" {
+		return &RequestError{Field: "image", Problem: "is not made for the device: " + why}
+	}
+	return nil
 }
 
 func describe(img store.Image) string {

@@ -230,6 +230,9 @@ func (r *run) ended(ctx context.Context, rec *Update, last fsm.Action) {
 	r.m.release(r)
 	r.stop()
 	r.m.saver.remove(r)
+	if r.lacksFacts() {
+		r.m.readSoon(r.target)
+	}
 }
 
 // hasEnded reports the end of an update to callers of Wait, the log and the hooks. If the update is

@@ -16,16 +16,16 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Add reads all of body and stores it under the name and version of img; it ignores the other
-// fields. It returns the image once it is durable. To add the same name, version and bytes again
-// returns the same image, and writes the bytes again, which repairs a damaged image.
+// Add reads all of body and stores it under the name and version of img, with its Compatible; it
+// ignores the other fields. It returns the image once it is durable. To add the same image and
+// bytes again returns the same image, and writes the bytes again, which repairs a damaged image.
 //
-// The error is ErrEmpty, ErrTooLarge, store.ErrInvalid if the version is empty or name or version
-// have a control character or more than 255 bytes, store.ErrVersionTaken if other bytes have that
-// name and version, store.ErrNoSpace if the disk is full, or that of body. None of these leaves
-// bytes behind. After another error of the store the bytes may remain.
+// The error is ErrEmpty, ErrTooLarge, store.ErrInvalid if the version is empty or a text has a
+// control character or more than 255 bytes, store.ErrVersionTaken if an image with that name and
+// version has other bytes or another Compatible, store.ErrNoSpace if the disk is full, or that of
+// body. None of these leaves bytes behind. After another error of the store the bytes may remain.
 func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image, error) {
-	img = Image{ID: "new", Name: img.Name, Version: img.Version, Created: time.Now()}
+	img = Image{ID: "new", Name: img.Name, Version: img.Version, Compatible: img.Compatible, Created: time.Now()}
 	if _, err := store.Normalize(store.CreateImage{Image: img}); err != nil {
 		return Image{}, err
 	}
@@ -141,7 +141,11 @@ func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Imag
 	_, err = r.db.Commit(ctx, store.CreateImage{Image: img})
 	switch {
 	case err == nil || errors.Is(err, store.ErrExists):
-		return r.db.Image(ctx, img.ID)
+		known, err := r.db.Image(ctx, img.ID)
+		if err == nil && known.Compatible != img.Compatible {
+			return Image{}, fmt.Errorf("%w, with these bytes, and is compatible with other devices", store.ErrVersionTaken)
+		}
+		return known, err
 	case errors.Is(err, store.ErrVersionTaken), errors.Is(err, store.ErrNoSpace):
 		return Image{}, errors.Join(err, r.removeUnused(ctx, l, img.SHA256))
 	}

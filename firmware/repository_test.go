@@ -24,6 +24,31 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
+// TestCompatibleImage keeps for which devices an image is made, and refuses the same bytes for
+// others under its name and version.
+func TestCompatibleImage(t *testing.T) {
+	images := openRepository(t, t.TempDir(), memory.New(), firmware.RepositoryConfig{})
+	made := firmware.Image{Name: "sensor", Version: "1.0", Compatible: store.Compatible{Model: "S1"}}
+	add := func(i firmware.Image) (firmware.Image, error) {
+		return images.Add(t.Context(), i, strings.NewReader("image"))
+	}
+	for range 2 {
+		img, err := add(made)
+		require.NoError(t, err)
+		require.Equal(t, made.Compatible, img.Compatible)
+	}
+	other := made
+	other.Compatible = store.Compatible{}
+	_, err := add(other)
+	require.ErrorIs(t, err, store.ErrVersionTaken)
+	other.Version = "1.1"
+	_, err = add(other)
+	require.NoError(t, err)
+	made.Compatible.Model = "\n"
+	_, err = add(made)
+	require.ErrorIs(t, err, store.ErrInvalid)
+}
+
 func openRepository(t testing.TB, dir string, db store.Store, config firmware.RepositoryConfig) *firmware.Repository {
 	t.Helper()
 	r, err := firmware.OpenRepository(dir, db, config)

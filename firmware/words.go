@@ -104,6 +104,7 @@ const (
 	ReasonOperator        = fsm.ReasonOperator
 	ReasonPhaseLimit      = fsm.ReasonPhaseLimit
 	ReasonDeadline        = fsm.ReasonDeadline
+	ReasonIncompatible    = fsm.ReasonIncompatible
 )
 
 // What may still happen on the device.

@@ -268,7 +268,9 @@ func (n *normalizer) firmware(f *Firmware) {
 // facts bounds texts of a device, which are compared and shown.
 func (n *normalizer) facts(f *Facts) {
 	for _, s := range []*string{&f.Manufacturer, &f.Model, &f.Hardware, &f.Zone, &f.Offset} {
-		*s = cut(strings.Map(visible, clean(*s)), MaxFact)
+		if *s = strings.Map(visible, clean(*s)); len(*s) > MaxFact {
+			*s = cut(*s, MaxFact-len("…")) + "…" // so that it equals no shorter text
+		}
 	}
 	n.word("basis of facts", f.Basis, 0, MaxID)
 	n.time(&f.Read)

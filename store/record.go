@@ -115,13 +115,8 @@ type Image struct {
 	Compatible Compatible `json:"compatible,omitzero" record:"7"`
 }
 
-// Compatible says what a device must be to run an image, in the words of its Object 3. An empty
-// field asks for nothing, any other is compared byte by byte.
-type Compatible struct {
-	Manufacturer string `json:"manufacturer,omitempty" record:"1"` // resource 3/0/0
-	Model        string `json:"model,omitempty" record:"2"`        // resource 3/0/1
-	Hardware     string `json:"hardware,omitempty" record:"3"`     // resource 3/0/18
-}
+// Compatible says what a device must be to run an image.
+type Compatible = fsm.Compatible
 
 // A Device is what is known of one endpoint.
 type Device struct {
@@ -176,6 +171,11 @@ func (f Facts) Location() (*time.Location, bool) {
 		return time.FixedZone(f.Offset, hours*3600), true
 	}
 	return nil, false
+}
+
+// Compatible returns what an image may ask for.
+func (f Facts) Compatible() Compatible {
+	return Compatible{Manufacturer: f.Manufacturer, Model: f.Model, Hardware: f.Hardware}
 }
 
 // A RegistrationRecord is the last registration of an endpoint, whether it is still valid or has

@@ -75,7 +75,7 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	d.mu.Lock()
 	d.life = life
 	config := d.config
-	b := &body{ValueObject: lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: d.version}), device: d, end: end}
+	b := &body{ValueObject: lwm2m.NewDeviceObject(d.facts()), device: d, end: end}
 	config.Objects = []lwm2m.Object{b}
 	if d.hasObject() {
 		config.Objects = append(config.Objects, &object{Device: d, id: d.objectID(), instance: d.instance()})
@@ -97,6 +97,13 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 		return b.down, nil
 	}
 	return -1, err
+}
+
+// facts returns what Object 3 shows. d.mu is held.
+func (d *Device) facts() lwm2m.DeviceObjectConfig {
+	f := d.script.Device
+	f.FirmwareVersion = d.version
+	return f
 }
 
 // Restart restarts the device after a pause, as a loss of power would.

@@ -31,6 +31,9 @@ type Habits struct {
 	CancelFails bool
 	// NoInstanceRead: Object 5 can only be read resource by resource.
 	NoInstanceRead bool
+	// NoDeviceRead, if not 0, is the answer to a read of all of Object 3, such as 4.04 or 4.05; its
+	// resources can be read one by one.
+	NoDeviceRead lwm2m.ResponseCode
 	// NoComposite: the device answers 4.05 to Read-Composite, which is optional, and to the other
 	// requests of several objects. Works for coap over UDP.
 	NoComposite bool

@@ -87,6 +87,9 @@ func (b *body) Run(ctx context.Context, _ *lwm2m.Client) error {
 }
 
 func (b *body) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
+	if code := b.device.script.Habits.NoDeviceRead; code != 0 && path.IsInstance() {
+		return nil, &lwm2m.ResponseError{Code: code}
+	}
 	entries, err := b.ValueObject.Read(ctx, path)
 	return b.device.script.Habits.Nonsense.instead(path, entries, err)
 }

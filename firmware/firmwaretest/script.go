@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 // Script is what a device is and does. The zero value is a device without a version. It pulls
@@ -12,6 +13,9 @@ import (
 type Script struct {
 	// Version is 3/0/3 until an installation changes it; "" for a device without that resource.
 	Version string
+	// Device is what Object 3 shows beside the version: manufacturer, model and others. Default:
+	// nothing.
+	Device lwm2m.DeviceObjectConfig
 	// Delivery is 5/0/9. Default: PullOnly, which is 0; a manager without a Delivery needs PushOnly
 	// or PushAndPull.
 	Delivery fsm.DeliverySupport

@@ -70,6 +70,8 @@
 //  7. Every observation is applied, and every call that waits for one returns. This one is the
 //     shell's.
 //  8. An update with a hold that was committed before its step to executing does not execute.
+//  9. A device for which the image is not made, or that has not said what it is, gets no Write and
+//     no Execute, unless the update is forced.
 //
 // The model check of this package explores them with faults of network, server and device.
 // testdata/faults plants faults of the code that it must find.

@@ -18,6 +18,17 @@ func (m *machine) judge(r Reading) {
 // judgeReady decides for a device that this attempt has not written to.
 func (m *machine) judgeReady(r Reading, result Result) {
 	a := &m.Memory.Attempt
+	if m.unfit() {
+		switch {
+		case !r.Device.OK():
+			m.readNow()
+			return
+		case m.Plan.Compatible.Mismatch(r.Device.Value) != "":
+			m.end(OutcomeFailed, ReasonIncompatible, m.Plan.Compatible.Mismatch(r.Device.Value))
+			return
+		}
+		m.Memory.Reading.Fits = true
+	}
 	if m.Memory.Reading.Version.is(m.Plan.Target) && r.Version.OK() {
 		switch {
 		case m.Memory.History.Written && !m.Memory.Reading.Old.is(m.Plan.Target):
@@ -64,6 +75,11 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		a.Idle = true
 		m.begin(result)
 	}
+}
+
+// unfit reports whether the image may not be made for the device.
+func (m *machine) unfit() bool {
+	return !m.Memory.Reading.Fits && !m.Plan.Force && m.Plan.Compatible != Compatible{}
 }
 
 // clearDownloaded removes a package that is not known to be this update's. Only if the client

@@ -104,6 +104,9 @@ func (m *machine) resources() Resources {
 	if m.Memory.Reading.ReadDefer {
 		what |= ReadMaxDefer
 	}
+	if m.unfit() {
+		what |= ReadDevice
+	}
 	switch {
 	case !m.Memory.Attempt.Begun:
 		return what | ReadVersion | ReadProtocols | ReadDelivery | ReadAuto

@@ -20,9 +20,9 @@ type memory struct {
 type presence struct {
 	Online   bool          `record:"1"`
 	Asleep   bool          `record:"2"` // registered in queue mode, and not awake
-	Slept    time.Time     `record:"3"` // when it fell asleep
 	Seen     bool          `record:"4"` // was online at least once
 	Queue    bool          `record:"5"` // its registration says queue mode
+	Slept    time.Time     `record:"3"` // when it fell asleep
 	Lifetime time.Duration `record:"6"` // of its registration
 }
 
@@ -35,27 +35,30 @@ type clock struct {
 	ResumeLogged bool          `record:"5"` // the journal's last line is about a restart
 }
 
-// reading is what was read of the device, and when the server reads it next.
+// reading is what was read of the device, and when the server reads it next. Small fields stand
+// together, because an update that waits costs their memory.
 type reading struct {
-	Observed bool      `record:"1"`  // 5/0/3 is observed, or the device refused that
-	Watch    time.Time `record:"17"` // when to observe, if it is not observed by then; zero for never
-	Unheard  int       `record:"18"` // Observes in a row that were not answered
-	Next     time.Time `record:"2"`  // next read; zero if none is planned
-	Last     time.Time `record:"3"`  // end of the last read with values
-	Polls    int       `record:"4"`  // reads without news
-	Fails    int       `record:"5"`  // reads that failed
-	Missing  int       `record:"6"`  // reads in a row that showed no usable Object 5
-	Silent   bool      `record:"7"`  // the device left the last request unanswered
+	Watch   time.Time `record:"17"` // when to observe, if it is not observed by then; zero for never
+	Unheard int       `record:"18"` // Observes in a row that were not answered
+	Next    time.Time `record:"2"`  // next read; zero if none is planned
+	Last    time.Time `record:"3"`  // end of the last read with values
+	Polls   int       `record:"4"`  // reads without news
+	Fails   int       `record:"5"`  // reads that failed
+	Missing int       `record:"6"`  // reads in a row that showed no usable Object 5
 
-	OldRead   bool            `record:"8"` // Old is known
-	Old       version         `record:"9"` // 3/0/3 before the update
-	Version   version         `record:"10"`
-	ReadDefer bool            `record:"11"` // the next read includes 5/0/13
-	Listed    []Protocol      `record:"12"` // 5/0/8; empty if absent
-	HasMethod bool            `record:"13"`
-	Method    DeliverySupport `record:"14"` // 5/0/9
-	Auto      bool            `record:"15"` // 5/0/14
-	Offers    []Protocol      `record:"16"` // protocols by which the server serves this device
+	Old     version         `record:"9"` // 3/0/3 before the update
+	Version version         `record:"10"`
+	Listed  []Protocol      `record:"12"` // 5/0/8; empty if absent
+	Offers  []Protocol      `record:"16"` // protocols by which the server serves this device
+	Method  DeliverySupport `record:"14"` // 5/0/9
+
+	Observed  bool `record:"1"`  // 5/0/3 is observed, or the device refused that
+	Silent    bool `record:"7"`  // the device left the last request unanswered
+	OldRead   bool `record:"8"`  // Old is known
+	ReadDefer bool `record:"11"` // the next read includes 5/0/13
+	HasMethod bool `record:"13"` // Method is known
+	Auto      bool `record:"15"` // 5/0/14
+	Fits      bool `record:"19"` // the image is made for the device
 }
 
 // history is what a new attempt must know of the attempts before it.
@@ -119,14 +122,14 @@ type attempt struct {
 
 // installation is what follows Execute, or an installation that the device begins without Execute.
 type installation struct {
+	At         time.Time `record:"3"`
+	Before     Result    `record:"5"` // the device's Result when Execute was sent
+	DeferUntil time.Time `record:"8"`
+	Code       Code      `record:"4"`
 	Begun      bool      `record:"1"` // Execute may have been carried out
 	Sent       bool      `record:"2"` // Execute was sent
-	At         time.Time `record:"3"`
-	Code       Code      `record:"4"`
-	Before     Result    `record:"5"` // the device's Result when Execute was sent
 	Seen       bool      `record:"6"` // the device showed State Updating
 	Returned   bool      `record:"7"` // the device registered again since
-	DeferUntil time.Time `record:"8"`
 	Failed     bool      `record:"9"` // the last reading showed Result 8 and the old version
 }
 

@@ -27,6 +27,12 @@ func clients() []habits {
 	short := push
 	short.Limits.Transferring = 600e9
 
+	forModel, forcedModel := pull, forced
+	forModel.Compatible = fsm.Compatible{Model: "S1"}
+	forcedModel.Compatible, forcedModel.Target = forModel.Compatible, newVersion
+	pushModel := push
+	pushModel.Compatible = forModel.Compatible
+
 	two := []fsm.Hold{{Holder: "operator", Reason: "the site is watched"}, {Holder: "window"}}
 	succeeded := []fsm.Outcome{fsm.OutcomeSucceeded}
 	rolledBack := []fsm.Outcome{fsm.OutcomeRolledBack}
@@ -87,6 +93,11 @@ func clients() []habits {
 		{name: "no object", plan: pull, noObject: true, expect: failed},
 		{name: "a State of 43", plan: pull, nonsense: true, expect: failed},
 		{name: "the object vanishes", plan: pull, vanishes: true, expect: succeeded},
+		{name: "the image's model", plan: forModel, model: "S1", expect: succeeded},
+		{name: "another model", plan: forModel, model: "S10", foreign: true, expect: failed},
+		{name: "another model, push", plan: pushModel, model: "s1", other: true, expect: failed},
+		{name: "says no model", plan: forModel, stale: 5, expect: failed},
+		{name: "another model, forced", plan: forcedModel, model: "S2", expect: succeeded},
 		{name: "held by two", plan: pull, holds: two, releases: []release{{30 * time.Hour, "window"}, {40 * time.Hour, "operator"}}, expect: succeeded},
 		{name: "held until", plan: push, holds: []fsm.Hold{{Holder: "window", Until: epoch.Add(30 * time.Hour)}}, expect: succeeded},
 		{name: "held, forgets", plan: pull, ram: true, holds: two, releases: []release{{30 * time.Hour, "operator"}, {40 * time.Hour, "window"}}, expect: succeeded},

@@ -169,6 +169,7 @@ type Reading struct {
 	Delivery  Field[DeliverySupport] // 5/0/9
 	MaxDefer  Field[time.Duration]   // 5/0/13
 	Auto      Field[bool]            // 5/0/14
+	Device    Field[Compatible]      // 3/0/0, 3/0/1 and 3/0/18: known once the device has answered for all
 
 	// Offers lists the protocols by which the server serves packages to this device now, the
 	// preferred one first. It counts if the action asked for ReadProtocols.
@@ -179,7 +180,7 @@ type Reading struct {
 }
 
 // Resources is a set of resources to read.
-type Resources uint8
+type Resources uint16
 
 // The resources that the machine asks for.
 const (
@@ -191,6 +192,7 @@ const (
 	ReadMaxDefer                            // 5/0/13
 	ReadAuto                                // 5/0/14
 	ReadVersionIfNews                       // 3/0/3, unless 5/0/3 shows a transfer; see WantsVersion
+	ReadDevice                              // 3/0/0, 3/0/1 and 3/0/18
 )
 
 // Has reports whether s holds all of r.

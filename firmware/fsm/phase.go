@@ -132,4 +132,6 @@ const (
 	ReasonPhaseLimit Reason = "phase_limit"
 	// ReasonDeadline: the whole update took longer than its deadline.
 	ReasonDeadline Reason = "deadline"
+	// ReasonIncompatible: the image is not made for the device; see Plan.Compatible.
+	ReasonIncompatible Reason = "incompatible"
 )

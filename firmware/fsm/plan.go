@@ -140,6 +140,34 @@ type Plan struct {
 	Attempts int `json:"attempts,omitzero" record:"11"`
 	// Limits bounds the phases.
 	Limits Limits `json:"limits,omitzero" record:"12"`
+	// Compatible is what the device must be, unless Force is set. The machine has it read before
+	// the first Write; a device that is something else gets nothing.
+	Compatible Compatible `json:"compatible,omitzero" record:"13"`
+}
+
+// Compatible says what a device must be to run an image, in the words of its Object 3. An empty
+// field asks for nothing. The device must have any other, byte by byte.
+type Compatible struct {
+	Manufacturer string `json:"manufacturer,omitempty" record:"1"` // resource 3/0/0
+	Model        string `json:"model,omitempty" record:"2"`        // resource 3/0/1
+	Hardware     string `json:"hardware,omitempty" record:"3"`     // resource 3/0/18
+}
+
+// Mismatch says in words what a device lacks that reports these values, or "" if the image is made
+// for it. An empty value is one that the device does not report.
+func (c Compatible) Mismatch(device Compatible) string {
+	for _, f := range []struct{ name, want, has string }{
+		{"manufacturer", c.Manufacturer, device.Manufacturer}, {"model", c.Model, device.Model}, {"hardware", c.Hardware, device.Hardware},
+	} {
+		switch {
+		case f.want == "" || f.want == f.has:
+		case f.has == "":
+			return fmt.Sprintf("the image is for %s %q, and the device does not report its %s", f.name, f.want, f.name)
+		default:
+			return fmt.Sprintf("the image is for %s %q, and the device reports %s %q", f.name, f.want, f.name, f.has)
+		}
+	}
+	return ""
 }
 
 // MaxLimit bounds every duration of a plan.
@@ -159,6 +187,8 @@ func (p Plan) Check() error {
 		return errors.New("fsm: component is no name")
 	case p.Verify != "" && p.Verify != VerifyVersion && p.Verify != VerifyResult:
 		return fmt.Errorf("%w: verify %q", ErrUnknownName, string(p.Verify))
+	case !p.Compatible.plain():
+		return errors.New("fsm: compatible is no name")
 	case p.Attempts < 0:
 		return errors.New("fsm: attempts are negative")
 	case p.Deadline < 0 || p.Deadline > MaxLimit:
@@ -173,6 +203,15 @@ func (p Plan) Check() error {
 		return err
 	}
 	return p.Limits.Check()
+}
+
+func (c Compatible) plain() bool {
+	for _, s := range []string{c.Manufacturer, c.Model, c.Hardware} {
+		if len(s) > maxVersion || !plain(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // Check returns an error if the profile is not valid.

@@ -44,10 +44,13 @@ func known(list []Protocol) []Protocol {
 }
 
 // partial returns what a reading with a State lacks. If the device did not answer for the rest, the
-// server reads again, at most three times.
+// server reads again, at most three times, but without end to learn whether the image is made for
+// the device.
 func (rd *reading) partial(r Reading, asked Resources) string {
 	silent := func(code Code) bool { return code == CodeNone || code == codeServiceUnavailable }
 	switch {
+	case silent(r.Device.Code) && asked.Has(ReadDevice):
+		return answer(&Observation{Code: r.Device.Code}, "Read 3/0")
 	case rd.Fails >= 3:
 		return "" // good enough
 	case silent(r.Result.Code):

@@ -43,6 +43,7 @@ type habits struct {
 	noObject bool   // it answers 4.04 to Read 5/0/3
 	nonsense bool   // 5/0/3 shows 43
 	vanishes bool   // the new firmware has no Object 5
+	model    string // 3/0/1; "" if it does not say
 
 	holds    []fsm.Hold
 	releases []release
@@ -249,6 +250,7 @@ func (c *client) read() fsm.Reading {
 		Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}),
 		Delivery:  fsm.Known(fsm.PushAndPull),
 		Auto:      fsm.Known(c.lists),
+		Device:    fsm.Known(fsm.Compatible{Model: c.model}),
 		Offers:    []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP},
 		MaxDefer:  fsm.Refused[time.Duration](fsm.CodeNotFound),
 	}

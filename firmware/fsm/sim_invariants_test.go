@@ -158,6 +158,14 @@ func (s *sim) invariants(before fsm.Update, o fsm.Observation, actions fsm.Actio
 		s.check(u.Wait.Whose == fsm.WhoseOperator, "invariant 6: a package that waits for a hold waits for the operator: %+v", u.Wait)
 	}
 
+	if want := u.Plan.Compatible.Model; want != "" && want != l.habits.model && !u.Plan.Force {
+		switch a.Kind {
+		case fsm.ActionReset, fsm.ActionWriteURI, fsm.ActionPush, fsm.ActionExecute:
+			s.check(false, "invariant 9: nothing is written to a device for which the image is not made: %s", a.Kind)
+		}
+		s.check(u.Outcome != fsm.OutcomeSucceeded && u.Outcome != fsm.OutcomeRolledBack, "invariant 9: ended %s, %s", u.Outcome, u.Reason)
+	}
+
 	switch a.Kind {
 	case fsm.ActionWriteURI, fsm.ActionPush:
 		fixed := u.Plan.Profile.Reset == fsm.ResetNone

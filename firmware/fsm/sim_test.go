@@ -343,6 +343,9 @@ func (s *sim) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 	if a.Kind == fsm.ActionRead && !a.Resources.WantsVersion(reading.State) {
 		reading.Version = fsm.Field[string]{}
 	}
+	if !a.Resources.Has(fsm.ReadDevice) {
+		reading.Device = fsm.Field[fsm.Compatible]{}
+	}
 	reading.Holds = s.ledger.holds
 	return code, reading
 }

@@ -28,7 +28,8 @@ func init() {
 	record.Common(ActionRead, ActionObserve, ActionReset, ActionWriteURI, ActionPush, ActionExecute, ActionCancel)
 	record.Common(ReasonVersion, ReasonResult, ReasonSameVersion, ReasonAlreadyRunning, ReasonOldVersion, ReasonVersionMismatch,
 		ReasonDeviceResult, ReasonAttempts, ReasonRefused, ReasonNoDelivery, ReasonNoObject, ReasonBadState, ReasonCannotProve,
-		ReasonImage, ReasonNotServed, ReasonOperator, ReasonPhaseLimit, ReasonDeadline)
+		ReasonImage, ReasonNotServed, ReasonOperator, ReasonPhaseLimit, ReasonDeadline,
+		ReasonIncompatible)
 }
 
 // AppendBinary appends the memory as stores keep it: the number of the form, and a record of the

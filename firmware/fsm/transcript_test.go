@@ -253,7 +253,7 @@ func actionDetail(a fsm.Action) string {
 		s += " " + string(a.Reset)
 	}
 	if a.Kind == fsm.ActionRead {
-		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "defer", "auto", "version(if news)"} {
+		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "defer", "auto", "version(if news)", "device"} {
 			if a.Resources.Has(1 << i) {
 				s += " " + name
 			}

@@ -341,7 +341,7 @@
 //	           update_failed, unsup_proto, cancelled, deferred, conflicting_state, dependency_error; the number as text
 //	           for others
 //	reason     version, result, same_version, already_running; old_version; version_mismatch, device_result, attempts, refused,
-//	           no_delivery, not_served, no_firmware_object, bad_state, cannot_prove, image_damaged; operator; phase_limit,
+//	           no_delivery, not_served, no_firmware_object, bad_state, cannot_prove, image_damaged, incompatible; operator; phase_limit,
 //	           deadline
 //	may_still  none: the device installs nothing of this update; install: it installs, or has agreed to; unknown
 //	whose      device; operator: a hold; server: a queue or a pause of this server

@@ -117,7 +117,7 @@ func asProblem(err error) *problem {
 		return newProblem(http.StatusConflict, "image-in-use", "an active update needs the image: cancel it or wait for its end")
 	case errors.Is(err, store.ErrVersionTaken):
 		return newProblem(http.StatusConflict, "version-taken",
-			"an image of this name and version but with other bytes exists: choose another version, or delete it")
+			"an image of this name and version but with other bytes, or for other devices, exists: choose another version, or delete it")
 	case errors.Is(err, firmware.ErrKept):
 		return newProblem(http.StatusConflict, "kept", clip(err.Error(), maxReason))
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotDamaged):

@@ -15,7 +15,7 @@
 // With -faults, it plants the faults of a directory one by one, and requires that the test that a
 // fault names fails with the text that the fault expects; see [fault] for the format:
 //
-//	go run ./internal/mutate -faults firmware/fsm/testdata/faults -invariants 8
+//	go run ./internal/mutate -faults firmware/fsm/testdata/faults -invariants 9
 //
 // The exit status is 1 if too many mutations survive or a fault is not found, and 2 if the command
 // failed.

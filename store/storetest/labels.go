@@ -105,7 +105,7 @@ func testDeviceLabels(t *testing.T, db store.Store) {
 	odd := store.Facts{Manufacturer: strings.Repeat("é", 200), Model: "a\x00b\x1b[31m", Hardware: "\xff", Zone: "\n"}
 	commit(t, db, store.PutFacts{Endpoint: "ep", Facts: odd})
 	equal(t, "facts with odd text", getDevice(t, db, "ep").Facts,
-		store.Facts{Manufacturer: strings.Repeat("é", 127), Model: "a\uFFFDb\uFFFD[31m", Hardware: "\uFFFD", Zone: "\uFFFD"})
+		store.Facts{Manufacturer: strings.Repeat("é", 126) + "…", Model: "a\uFFFDb\uFFFD[31m", Hardware: "\uFFFD", Zone: "\uFFFD"})
 }
 
 // testCompatible: an image says for which devices it is made.
