@@ -58,7 +58,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, within time.D
 	return data, nil
 }
 
-// decodeJSON decodes data, which must be one JSON value, into v.
+// decodeJSON decodes data, which must be one JSON value, into v. It refuses keys that are no fields
+// of v, also those that differ only in case, and keys that an object has twice.
 func decodeJSON(data []byte, v any) error {
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
@@ -74,7 +75,7 @@ func decodeJSON(data []byte, v any) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return newProblem(http.StatusBadRequest, "bad-request", "something follows the JSON object")
 	}
-	return nil
+	return checkKeys(data, v)
 }
 
 // readNothing reads the body of a call without fields: none, or an empty object.

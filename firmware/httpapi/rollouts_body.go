@@ -87,7 +87,9 @@ func split(data []byte, field string) (value, rest []byte, err error) {
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case strings.EqualFold(name.(string), field): // as package json reads names
+		case name == field && value != nil:
+			return nil, nil, invalidField(field, "is there more than once")
+		case name == field:
 			value = raw
 			continue
 		case len(rest)+len(name.(string))+len(raw) > maxJSON:

@@ -320,7 +320,7 @@ func TestRolloutTrips(t *testing.T) {
 			"stages":[{"size":1,"only":{"endpoints":["dev-0"]}},{"size":"100%"}]}`)
 		r = m.until(r.ID, func(r aRollout) bool { return r.State == "paused" })
 		require.Equal(t, "trip", r.Cause)
-		require.Equal(t, "a device of the first stage is bad", r.Reason)
+		require.Equal(t, "a device of the first stage failed", r.Reason)
 		require.Equal(t, map[string]int{"paused": 2}, r.Waiting.Reasons)
 		p := requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/retry", `{"outcomes":["succeded"]}`), http.StatusBadRequest, "invalid-field")
 		require.Equal(t, "outcomes[0]", p.Field)
