@@ -45,7 +45,12 @@ func (b *batch) step(m *Member, in fsm.Input) fsm.Actions {
 		m.Machine = after
 	}
 	for _, line := range out.Journal {
-		b.log(endpoint, line.Event, line.Detail)
+		about := ""
+		switch line.Event {
+		case fsm.EventMissing, fsm.EventLate, fsm.EventTripped:
+			about = endpoint // the others follow from a member's step, and are about the rollout
+		}
+		b.log(about, line.Event, line.Detail)
 	}
 	b.changed = b.changed || out.Persist
 	return out
