@@ -238,9 +238,10 @@
 //	{"endpoint": "dev", "state": "waiting", "reason": "busy", "detail": "01J...", "until": "...", "stage": 0, "place": "",
 //	 "missing": false, "attempt": 0, "update": "", "later": null}
 //
-// where update is the id of its last update, detail the update that is in the way (busy) or an
-// error (retry), and later the version that it showed after it had succeeded: {"version": "...",
-// "time": "..."}.
+// where update is the id of its last update. The reason of a member that failed or rolled back is
+// that of its update, and detail the result. detail is also the update that is in the way (busy),
+// or an error (retry). later is the version that it showed after it had succeeded: {"version":
+// "...", "time": "..."}.
 //
 //	state      of a rollout: draft, running, paused, stopping, ended
 //	cause      trip: too many devices are bad; operator; stage: a stage with only has none left; end_at; done

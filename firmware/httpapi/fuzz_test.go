@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/lwm2mtest"
 	"github.com/otago-iot/otago/lwm2m/simnet"
@@ -33,12 +35,25 @@ func FuzzHandler(f *testing.F) {
 	require.NoError(f, err)
 	image, err := images.Add(f.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
 	require.NoError(f, err)
-	handler := handler(f, manager, httpapi.AllowAll, httpapi.Config{MaxImage: 1 << 10})
+	rollouts, err := rollout.NewManager(srv, manager, db, rollout.Config{})
+	require.NoError(f, err)
+	handler := handler(f, manager, httpapi.AllowAll, httpapi.Config{MaxImage: 1 << 10, Rollouts: rollouts})
 
 	const jsonType = "application/json"
 	f.Add("GET", "images", "limit=1&cursor=aW1hZ2VzOjE", "", "", "")
 	f.Add("POST", "images", "version=2&name=n", "application/octet-stream", "", "bytes")
 	f.Add("GET", "devices/a%2Fb", "", "", "", "")
+	const many = `{"image":"` + "%s" + `","targets":{"endpoints":["dev"]},"stages":[{"size":1,"only":{"endpoints":["dev"]},"soak":"1m"},{"size":"100%%"}],` +
+		`"window":{"days":["mon"],"from":"22:00","to":"04:00","zone":"device","fallback_zone":"UTC"},"rate":1.5,"update":{"deadline":60},"start":true}`
+	f.Add("POST", "rollouts", "", jsonType, "key", fmt.Sprintf(many, image.ID))
+	f.Add("POST", "rollouts", "dry_run=true", jsonType, "", `{"image":"`+image.ID+`","targets":{"select":{"version_below":"2.0.0","labels":{"a":"b"}}}}`)
+	made, err := rollouts.Create(f.Context(), rollout.Request{Image: image.ID, Targets: rollout.Endpoints("dev", "other")})
+	require.NoError(f, err)
+	f.Add("GET", "rollouts/"+made.ID+"/members", "state=waiting&reason=not_started&limit=1", "", "", "")
+	f.Add("GET", "rollouts/"+made.ID+"/events", "limit=1&cursor=bGluZXM6MQ", "", "", "")
+	f.Add("PATCH", "rollouts/"+made.ID, "", jsonType, "", `{"rate":null,"window":null,"max_failure":0.5,"end_at":"2999-01-01T00:00:00Z"}`)
+	f.Add("POST", "rollouts/"+made.ID+"/stop", "dry_run=true", jsonType, "", `{"mode":"cancel","reason":"x"}`)
+	f.Add("POST", "rollouts/"+made.ID+"/retry", "", jsonType, "", `{"outcomes":["failed","unreachable"]}`)
 	const dev = "devices/dev/resources"
 	f.Add("GET", dev+"/3/0/3", "format=text&timeout=1s", "", "", "")
 	f.Add("GET", dev+"/3", "discover=true", "", "", "")
