@@ -72,10 +72,9 @@ func fleet(ctx context.Context, srv *lwm2m.Server, db rollout.Store, mgr *firmwa
 	}
 	go rollouts.Run(ctx) // beside mgr.Run
 	r, err := rollouts.Create(ctx, rollout.Request{
-		Image:  image.ID,
+		Image: image.ID, Start: true,
 		Select: &rollout.Selector{Labels: map[string]string{"site": "north"}, VersionBelow: "2.0.0"},
 		Stages: []rollout.Stage{{Size: 1, Soak: time.Hour}, {Share: 0.1, Soak: time.Hour}, {Share: 1}},
-		Start:  true,
 	})
 	if err != nil {
 		return err

@@ -100,6 +100,19 @@ func TestRecipeNight(t *testing.T) {
 	require.Equal(t, 2, r.Members["succeeded"])
 }
 
+// TestRecipeCurrent: a device that joins later is updated too.
+func TestRecipeCurrent(t *testing.T) {
+	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
+	s.devices("sensor-1")
+	body := recipe(t, "keep the fleet current", s.upload("1.1.0", demo.Image("1.1.0", 50_000)))
+	r := s.rollOut(strings.Replace(body, `"concurrency"`, `"stages": [{"size": "100%"}], "concurrency"`, 1))
+	s.awaitRollout(r.ID, func(r aRollout) bool { return r.Members["succeeded"] == 1 })
+	s.devices("sensor-2")
+	s.post("/rollouts/"+r.ID+"/members", `{"endpoint":"sensor-2"}`)
+	r = s.awaitRollout(r.ID, func(r aRollout) bool { return r.Members["succeeded"] == 2 })
+	require.Zero(t, r.Members["failed"])
+}
+
 // TestTokensOfOperators: each of several tokens opens the API, and its name is in the journal.
 func TestTokensOfOperators(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens")
