@@ -241,6 +241,32 @@ func (f *fleet) lookUp(t *testing.T, key string) string {
 	return ""
 }
 
+// TestStrangersBody: nothing is read of the body of a rollout, which may be large, before the
+// request is authorized.
+func TestStrangersBody(t *testing.T) {
+	f := newFleet(t, Config{})
+	for _, path := range []string{"rollouts", "rollouts/" + f.rollout + "/members", "rollouts/" + f.rollout + "/stop"} {
+		body := &countingReader{r: strings.NewReader(strings.Repeat("x", 1<<20))}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/"+path, body)
+		r.Header.Set("Content-Type", applicationJSON)
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, r)
+		require.Equal(t, http.StatusUnauthorized, w.Code)
+		require.LessOrEqual(t, body.n, 256<<10, "the body of a stranger was read")
+	}
+}
+
+type countingReader struct {
+	r io.Reader
+	n int
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
 // TestAccessByQuery: the Access has what the query names, and the answer shows only that.
 func TestAccessByQuery(t *testing.T) {
 	f := newFleet(t, Config{})

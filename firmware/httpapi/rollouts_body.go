@@ -63,7 +63,7 @@ func (b *rolloutRequest) UnmarshalJSON(data []byte) error {
 	if err := decodeJSON(rest, &b.targets); err != nil || endpoints == nil {
 		return err
 	}
-	return b.targets.endpoints.decode(endpoints)
+	return b.targets.endpoints.decode(endpoints, "targets.endpoints")
 }
 
 // split takes a field out of a JSON object, if it is one, and returns its value and the rest.
@@ -120,25 +120,25 @@ type onlyBody struct {
 // endpointList reads at most maxTargets endpoints: a longer list costs no memory.
 type endpointList []string
 
-func (l *endpointList) UnmarshalJSON(data []byte) error { return l.decode(data) }
+func (l *endpointList) UnmarshalJSON(data []byte) error { return l.decode(data, "endpoints") }
 
-func (l *endpointList) decode(data []byte) error {
+func (l *endpointList) decode(data []byte, field string) error {
 	if string(data) == "null" {
 		return nil
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	if begin, err := decoder.Token(); err != nil || begin != json.Delim('[') {
-		return invalidField("endpoints", "must be a list of endpoints")
+		return invalidField(field, "must be a list of endpoints")
 	}
 	list := endpointList{}
 	for decoder.More() {
 		if len(list) == maxTargets {
-			return invalidField("endpoints", fmt.Sprintf("are more than %d: select the devices, or add the rest later", maxTargets))
+			return invalidField(field, fmt.Sprintf("are more than %d: select the devices, or add the rest later", maxTargets))
 		}
 		token, err := decoder.Token()
 		endpoint, ok := token.(string)
 		if err != nil || !ok {
-			return invalidField("endpoints", fmt.Sprintf("must be a list of endpoints; item %d is none", len(list)))
+			return invalidField(field, fmt.Sprintf("must be a list of endpoints; item %d is none", len(list)))
 		}
 		list = append(list, endpoint)
 	}
