@@ -61,11 +61,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, within time.D
 // decodeJSON decodes data, which must be one JSON value, into v. It refuses keys that are no fields
 // of v, also those that differ only in case, and keys that an object has twice.
 func decodeJSON(data []byte, v any) error {
-	switch {
-	case len(bytes.TrimSpace(data)) == 0:
-		return newProblem(http.StatusBadRequest, "bad-request", "the body is empty")
-	case !utf8.Valid(data):
-		return newProblem(http.StatusBadRequest, "bad-request", "the body is not UTF-8")
+	if err := checkText(data); err != nil {
+		return err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -73,9 +70,23 @@ func decodeJSON(data []byte, v any) error {
 		return jsonProblem(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return newProblem(http.StatusBadRequest, "bad-request", "something follows the JSON object")
+		return followed()
 	}
 	return checkKeys(data, v)
+}
+
+func checkText(data []byte) error {
+	switch {
+	case len(bytes.TrimSpace(data)) == 0:
+		return newProblem(http.StatusBadRequest, "bad-request", "the body is empty")
+	case !utf8.Valid(data):
+		return newProblem(http.StatusBadRequest, "bad-request", "the body is not UTF-8")
+	}
+	return nil
+}
+
+func followed() error {
+	return newProblem(http.StatusBadRequest, "bad-request", "something follows the JSON object")
 }
 
 // readNothing reads the body of a call without fields: none, or an empty object.
@@ -101,7 +112,7 @@ func jsonProblem(err error) error {
 		name, _ := strconv.Unquote(field)
 		return invalidField(clip(name, 40), "is not a field of this call")
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return newProblem(http.StatusBadRequest, "bad-request", "the JSON object is cut short")
 	}
 	return newProblem(http.StatusBadRequest, "bad-request", "not JSON: "+clip(err.Error(), 200))

@@ -108,7 +108,7 @@ func (a *api) addRollout(w http.ResponseWriter, r *http.Request, req request) er
 		return err
 	}
 	var body rolloutRequest
-	if err := decodeJSON(data, &body); err != nil {
+	if err := body.decode(data); err != nil {
 		return err
 	}
 	q, err := body.parse()

@@ -3,7 +3,9 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -46,14 +48,16 @@ type targetsBody struct {
 	endpoints endpointList // the field endpoints
 }
 
-// UnmarshalJSON decodes the body. Only the endpoints may be more than maxJSON bytes.
-func (b *rolloutRequest) UnmarshalJSON(data []byte) error {
-	type plain rolloutRequest
+// decode decodes the body. Only the endpoints may be more than maxJSON bytes.
+func (b *rolloutRequest) decode(data []byte) error {
+	if err := checkText(data); err != nil {
+		return err
+	}
 	targets, rest, err := split(data, "targets")
 	if err != nil {
 		return err
 	}
-	if err := decodeJSON(rest, (*plain)(b)); err != nil || targets == nil {
+	if err := decodeJSON(rest, b); err != nil || targets == nil {
 		return err
 	}
 	endpoints, rest, err := split(targets, "endpoints")
@@ -81,7 +85,7 @@ func split(data []byte, field string) (value, rest []byte, err error) {
 		}
 		switch {
 		case err != nil:
-			return nil, nil, err
+			return nil, nil, jsonProblem(err)
 		case name == field && value != nil:
 			return nil, nil, invalidField(field, "is there more than once")
 		case name == field:
@@ -99,6 +103,12 @@ func split(data []byte, field string) (value, rest []byte, err error) {
 			return nil, nil, err
 		}
 		rest = append(append(append(rest, quoted...), ':'), raw...)
+	}
+	if _, err := decoder.Token(); err != nil { // the brace at the end
+		return nil, nil, jsonProblem(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, nil, followed()
 	}
 	return value, append(rest, '}'), nil
 }
@@ -150,12 +160,11 @@ func (l *endpointList) decode(data []byte, field string) error {
 func (l endpointList) check(field string) error {
 	seen := make(map[string]int, len(l))
 	for i, endpoint := range l {
-		at := fmt.Sprintf("%s[%d]", field, i)
 		if problem := checkEndpoint(endpoint); problem != "" {
-			return invalidField(at, problem)
+			return invalidField(fmt.Sprintf("%s[%d]", field, i), problem)
 		}
 		if first, twice := seen[endpoint]; twice {
-			return invalidField(at, fmt.Sprintf("is the same endpoint as %s[%d]", field, first))
+			return invalidField(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf("is the same endpoint as %s[%d]", field, first))
 		}
 		seen[endpoint] = i
 	}
