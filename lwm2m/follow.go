@@ -25,6 +25,9 @@ type Values struct {
 	// Dropped is how many Values of the device were dropped before these, because the function did
 	// not return in time.
 	Dropped int
+	// Err is nil, or why the payload of the observation could not be decoded. Then Entries is nil;
+	// the observation goes on, and the next values come as usual. The server logs it too.
+	Err error
 }
 
 // Follow keeps observations of paths on the registered devices that selects accepts, and calls fn
@@ -149,7 +152,6 @@ type feed struct {
 	served   bool // got the present values
 	busy     bool // a worker takes the arrivals, or will
 	waiting  []*arrival
-	dropped  int // Values before one that could not be read
 }
 
 // arrival is what waits for a function of a Follow: values for fn, or a registration for selects.
@@ -232,7 +234,6 @@ func (f *feed) deliver() {
 		case a.selects:
 			f.choose(a.registration)
 		case f.selected:
-			a.dropped, f.dropped = a.dropped+f.dropped, 0
 			s.mu.Unlock()
 			f.call(a)
 			s.mu.Lock()
@@ -251,17 +252,13 @@ func (f *feed) deliver() {
 // call passes an arrival to the function of the Follow.
 func (f *feed) call(a *arrival) {
 	s := f.follower.server
+	v := Values{Registration: a.registration, Path: a.path, Send: a.send, First: a.first, Entries: a.entries, Dropped: a.dropped}
 	if a.resp != nil {
-		var err error
-		if a.entries, err = a.codec.answer(a.resp, a.path); err != nil {
-			s.notUnderstood(f.device.endpoint, a.path, err)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			f.dropped = a.dropped
-			return
+		if v.Entries, v.Err = a.codec.answer(a.resp, a.path); v.Err != nil {
+			v.Entries = nil
+			s.notUnderstood(f.device.endpoint, a.path, v.Err)
 		}
 	}
-	v := Values{Registration: a.registration, Path: a.path, Send: a.send, First: a.first, Entries: a.entries, Dropped: a.dropped}
 	s.guard("Follow fn", func() { f.follower.fn(v) })
 }
 

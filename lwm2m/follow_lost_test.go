@@ -48,13 +48,13 @@ func TestFollowSixteenPaths(t *testing.T) {
 	})
 }
 
-// TestFollowCountsBeforeGarbage: the count of Values that were dropped before a notification that
-// cannot be read comes with the next ones.
-func TestFollowCountsBeforeGarbage(t *testing.T) {
+// TestFollowGarbage: values that cannot be decoded come as an error, the present ones too, with the
+// count of those that were dropped before. The observation goes on.
+func TestFollowGarbage(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.followable("</3/0>")
 		d.mu.Lock()
-		d.values["/3/0/9"] = "80"
+		d.values["/3/0/9"] = "\xff"
 		d.mu.Unlock()
 		var got followLog
 		release := make(chan struct{})
@@ -71,9 +71,19 @@ func TestFollowCountsBeforeGarbage(t *testing.T) {
 			d.set("/3/0/9", value)
 		}
 		close(release)
+		all := got.values()
+		require.Len(t, all, 17)
 		dropped := 0
-		for _, v := range got.values() {
+		for i, v := range all {
 			dropped += v.Dropped
+			require.Equal(t, i == 0, v.First)
+			if i < 2 {
+				require.Error(t, v.Err)
+				require.Empty(t, v.Entries)
+				continue
+			}
+			require.NoError(t, v.Err)
+			require.Equal(t, fmt.Sprint(i), v.Entries[0].Value.String())
 		}
 		require.Equal(t, 1, dropped)
 	})

@@ -259,7 +259,7 @@ func (b *Bridge) firmwareValue(endpoint string, d *device, v heldValue, busy boo
 // values takes values that a device has reported.
 func (b *Bridge) values(v lwm2m.Values) {
 	endpoint := v.Registration.Endpoint
-	if !b.wanted(endpoint) {
+	if v.Err != nil || !b.wanted(endpoint) { // the server has logged the error
 		return
 	}
 	busy := b.config.Busy(endpoint) != ""
