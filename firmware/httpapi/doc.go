@@ -160,7 +160,9 @@
 // values first, then those of each notification. When the observation ends, for example because
 // the device registers again, the stream ends with an event of type end and a problem document; the
 // client then asks again. A client that reads too slowly gets the newest 16 notifications, as more
-// do not wait.
+// do not wait. Streams of the same paths share one observation, in the format that the first asked
+// for, since many devices keep only one of each path; a later stream begins with the last values
+// that came.
 //
 // A device that refuses a request makes a problem of type device-refused, with the CoAP code as
 // code and the device's words in detail. Its status is that of RFC 8075 section 7, except that 500

@@ -132,6 +132,7 @@ type api struct {
 
 	handedIn handedIn
 	texts    texts
+	watches  watches
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {

@@ -36,19 +36,11 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	values := make(chan []lwm2m.Entry)
 	observe.Endpoint = req.endpoint
-	observe.Values = func(entries []lwm2m.Entry) {
-		select {
-		case values <- entries:
-		case <-ctx.Done():
-		}
-	}
-	answer, err := a.do(ctx, task{request: observe}, timeout)
+	viewer := a.watches.join(ctx, a.manager.Do, observe)
+	defer viewer.leave()
+	err = viewer.begun(ctx, timeout)
 	leave() // the observation counts as a stream: it holds up no requests to the device
-	if answer.Observation != nil {
-		defer answer.Observation.Drop(nil)
-	}
 	if err != nil {
 		return err
 	}
@@ -58,7 +50,7 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 		return err
 	}
 	again := func() error { return a.guard.again(r, req.access) }
-	chunks := a.notifications(ctx, answer.Observation, values, a.modelsOf(req.endpoint))
+	chunks := a.notifications(ctx, viewer, a.modelsOf(req.endpoint))
 	if err := s.run(ctx, chunks, nil, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
 		a.config.Logger.Info("observation ended", "remote", r.RemoteAddr, "endpoint", req.endpoint, "error", err)
 	}
@@ -67,31 +59,34 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 
 // notifications returns the texts of notifications, and at last the reason why the observation has
 // ended.
-func (a *api) notifications(ctx context.Context, o *lwm2m.Observation, values <-chan []lwm2m.Entry, m *models) <-chan chunk {
+func (a *api) notifications(ctx context.Context, v *viewer, m *models) <-chan chunk {
 	chunks := make(chan chunk)
+	send := func(name string, data any) bool {
+		text, err := eventOf(name, data)
+		select {
+		case chunks <- chunk{text: text, err: err}:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	go func() {
 		defer close(chunks)
-		for {
-			var event chunk
-			ended := false
+		for ended := false; !ended; {
 			select {
-			case entries := <-values:
-				event.text, event.err = eventOf("", notificationView{instant(time.Now()), viewValues(entries, m).Values})
-			case <-o.Done():
+			case <-v.news:
+			case <-v.watch.observation.Done():
 				ended = true
-				event.text, event.err = eventOf("end", a.document(deviceProblem(o.Err(), 0)))
 			case <-ctx.Done():
 				return
 			}
-			select {
-			case chunks <- event:
-			case <-ctx.Done():
-				return
-			}
-			if ended {
-				return
+			for n, ok := v.next(); ok; n, ok = v.next() {
+				if !send("", notificationView{instant(n.time), viewValues(n.entries, m).Values}) {
+					return
+				}
 			}
 		}
+		send("end", a.document(deviceProblem(v.watch.observation.Err(), 0)))
 	}()
 	return chunks
 }
