@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -29,7 +31,8 @@ type Rollouts interface {
 
 	// Member returns a member of a rollout, or ErrNotFound, or ErrDamaged.
 	Member(ctx context.Context, rollout, endpoint string) (Member, error)
-	// Members yields the members that the query selects, by rising [MemberQuery.Cursor].
+	// Members yields the members that the query selects, by rising [MemberQuery.Cursor]. One that
+	// is damaged has its rollout and endpoint, and enough of its machine for Cursor.
 	Members(ctx context.Context, q MemberQuery) iter.Seq2[Member, error]
 	// MembersOf yields the members that have one of these endpoints, of rollouts that have not
 	// ended.
@@ -83,6 +86,28 @@ func (m *Member) Cursors() []string {
 	return list
 }
 
+// MemberAt returns what a cursor of [Member.Cursors] says of a member: its endpoint, its state, its
+// place or why it is skipped, and its stage. A back end yields it for a member that it cannot read.
+func MemberAt(id, cursor string) Member {
+	m := Member{Rollout: id}
+	words := strings.SplitN(cursor, ".", 4)
+	if len(words) < 4 {
+		return m
+	}
+	m.Endpoint = words[3][min(orderDigits, len(words[3])):]
+	switch m.Machine.State = rollout.MemberState(words[0]); m.Machine.State {
+	case rollout.MemberWaiting, rollout.MemberActive:
+		m.Machine.Place = rollout.Place(words[1])
+	case rollout.MemberSkipped:
+		m.Machine.Skip = rollout.SkipReason(words[1])
+	}
+	m.Machine.Stage, _ = strconv.Atoi(words[2])
+	return m
+}
+
+// orderDigits is the length of MemberOrder.
+const orderDigits = 16
+
 // memberClass is the start of the cursors of members that have a state, a detail of it, and a
 // stage.
 func memberClass(state, detail string, stage int) string {
@@ -94,7 +119,7 @@ func onlyClass(stage int) string { return memberClass("only", "", stage) }
 // MemberOrder returns 16 hex digits by which the members of a rollout are ordered.
 func MemberOrder(rollout, endpoint string) string {
 	sum := sha256.Sum256([]byte(rollout + "\x00" + endpoint))
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:orderDigits/2])
 }
 
 // A RolloutEvent is one line of the journal of a rollout.

@@ -217,15 +217,15 @@ func (s *Store) RolloutList(ctx context.Context, q store.RolloutQuery) iter.Seq2
 		sc.last = []byte(q.After)
 	}
 	load := func(r Reader, key, _ []byte) (store.Rollout, bool, error) {
-		rollout, err := rolloutKind.decode(key, r.Get(rollouts, key))
-		return rollout, true, err
+		found, err := rolloutKind.decode(key, r.Get(rollouts, key))
+		return found, true, err
 	}
 	return query(ctx, s, sc, q.Limit, load, nil, func(r store.Rollout) store.Rollout { return store.Rollout{ID: r.ID} })
 }
 
 // Member implements store.Rollouts.
-func (s *Store) Member(ctx context.Context, rollout, endpoint string) (store.Member, error) {
-	return get(ctx, s, &memberKind, string(join(rollout, endpoint)))
+func (s *Store) Member(ctx context.Context, id, endpoint string) (store.Member, error) {
+	return get(ctx, s, &memberKind, string(join(id, endpoint)))
 }
 
 // Members implements store.Rollouts.
@@ -240,6 +240,9 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 		load = func(r Reader, key, _ []byte) (store.Member, bool, error) {
 			member := join(q.Rollout, endpointOf(rest(key)))
 			m, err := memberKind.decode(member, r.Get(members, member))
+			if err != nil {
+				m = store.MemberAt(q.Rollout, string(rest(key)))
+			}
 			return m, true, err
 		}
 	}

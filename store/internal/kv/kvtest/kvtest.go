@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"strings"
 
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/internal/kv"
@@ -38,18 +39,27 @@ func sealed(key, content []byte) []byte {
 
 var tables = map[store.Kind]string{
 	store.KindUpdate: "updates", store.KindImage: "images", store.KindDevice: "devices", store.KindEvent: "events",
+	store.KindRollout: "rollouts", store.KindMember: "members", store.KindRolloutEvent: "rollout_events",
 }
 
 // Spoil replaces the bytes of a record by the result of way. If way is nil, it removes the record,
 // but no index entry that names it. Key is that of a store.DamagedError.
 func Spoil(b kv.Backend, kind store.Kind, key string, way func(key, record []byte) []byte) error {
 	id := []byte(key)
-	if kind == store.KindEvent {
+	rollout, of, _ := strings.Cut(key, " ")
+	switch kind {
+	case store.KindMember:
+		id = append(binary.BigEndian.AppendUint16(nil, uint16(len(rollout))), rollout+of...)
+	case store.KindEvent, store.KindRolloutEvent:
+		id = nil
+		if kind == store.KindRolloutEvent {
+			id, key = append(binary.BigEndian.AppendUint16(nil, uint16(len(rollout))), rollout...), of
+		}
 		seq, err := strconv.ParseUint(key, 10, 64)
 		if err != nil {
 			return err
 		}
-		id = binary.BigEndian.AppendUint64(nil, seq)
+		id = binary.BigEndian.AppendUint64(id, seq)
 	}
 	for t := range kv.Tables {
 		if t.String() != tables[kind] {
