@@ -43,7 +43,8 @@ func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
 		r.again[m.Endpoint] = struct{}{}
 		return
 	}
-	perform := func() result { return r.perform(ctx, &m, do) }
+	silence := r.silence(m.Endpoint)
+	perform := func() result { return r.perform(ctx, &m, do, silence) }
 	if do == fsm.ActionStart {
 		asked, image, err := r.request(ctx)
 		perform = func() result {
@@ -67,14 +68,14 @@ func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
 	})
 }
 
-func (r *runner) perform(ctx context.Context, m *Member, do fsm.ActionKind) result {
+func (r *runner) perform(ctx context.Context, m *Member, do fsm.ActionKind, silence time.Duration) result {
 	var err error
 	switch do {
 	case fsm.ActionHold:
 		_, err = r.m.updates.Hold(ctx, m.Machine.Update, r.hold())
 		if err == nil {
 			var seen fsm.Seen
-			if seen, err = r.seen(ctx, m); err == nil {
+			if seen, err = r.seen(ctx, m, silence); err == nil {
 				return result{input: fsm.Input{Kind: fsm.InputHeld, Seen: seen}}
 			}
 		}
@@ -219,15 +220,16 @@ func (s spot) concerns(e *firmware.Event) bool {
 }
 
 // silence is how long a member may be silent after Execute.
-func (r *runner) silence(reg *lwm2m.Registration) time.Duration {
-	if reg.Queue {
-		return r.record.Machine.Plan.MissingAfter + reg.Lifetime
+func (r *runner) silence(endpoint string) time.Duration {
+	after := r.record.Machine.Plan.MissingAfter
+	if reg, _ := r.m.srv.Registration(endpoint); reg.Queue {
+		after += reg.Lifetime
 	}
-	return r.record.Machine.Plan.MissingAfter
+	return after
 }
 
 // seen is what a member's update shows.
-func (r *runner) seen(ctx context.Context, m *Member) (fsm.Seen, error) {
+func (r *runner) seen(ctx context.Context, m *Member, silence time.Duration) (fsm.Seen, error) {
 	u, err := r.m.updates.Get(ctx, m.Machine.Update)
 	if errors.Is(err, store.ErrNotFound) { // an operator has deleted it, after it had ended
 		return fsm.Seen{End: fsm.EndingCancelled}, nil
@@ -238,7 +240,7 @@ func (r *runner) seen(ctx context.Context, m *Member) (fsm.Seen, error) {
 	reg, _ := r.m.srv.Registration(m.Endpoint)
 	memory := &u.Machine.Memory
 	s := fsm.Seen{
-		Place: placeOf(u.Machine.Phase), Silence: r.silence(&reg), Heard: reg.LastSeen,
+		Place: placeOf(u.Machine.Phase), Silence: silence, Heard: reg.LastSeen,
 		// A registered device that answers nothing is away, and so is one that sleeps.
 		Online: r.m.srv.Reachable(m.Endpoint) && memory.Reading.Fails == 0 && !memory.Reading.Silent && !memory.Presence.Asleep,
 	}

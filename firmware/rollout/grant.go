@@ -7,14 +7,22 @@ import (
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 )
 
-// closing is how long before the end of a window the updates are held that may not execute after
-// it: a hold takes a commit.
-const closing = 5 * time.Second
-
 // A window is where a Window stands by the clock of a zone.
 type window struct {
 	open   bool
 	change time.Time // when that changes
+}
+
+// runs reports whether updates may execute, and when that changes: they may not any more a moment
+// before the window ends.
+func (w window) runs(now time.Time) (ok bool, change time.Time) {
+	if !w.open || w.change.IsZero() {
+		return w.open, w.change
+	}
+	if last := w.change.Add(-fsm.HoldTime); now.Before(last) {
+		return true, last
+	}
+	return false, w.change
 }
 
 // windowOf returns where the rollout's window stands by the clock of a zone.
@@ -48,14 +56,14 @@ func (r *runner) takeBack(ctx context.Context) error {
 		return nil
 	}
 	var over []string
+	now := time.Now()
 	for endpoint, zone := range r.granted {
 		if _, busy := r.busy[endpoint]; busy {
 			r.again[endpoint] = struct{}{}
 			continue
 		}
-		w := r.windowOf(zone)
-		if moves && w.open {
-			r.edgeAt(w.change)
+		if runs, change := r.windowOf(zone).runs(now); moves && runs {
+			r.edgeAt(change)
 			continue
 		}
 		over = append(over, endpoint)
@@ -88,8 +96,8 @@ func (r *runner) grantSome(ctx context.Context, b *batch, members map[string]*ti
 		if machine.Slots.Granted+machine.Slots.Installing >= machine.Plan.Concurrency {
 			return nil
 		}
-		if w := r.windowOf(zone); !w.open {
-			r.edgeAt(w.change)
+		if runs, change := r.windowOf(zone).runs(time.Now()); !runs {
+			r.edgeAt(change)
 			continue
 		}
 		m, err := b.load(ctx, endpoint)

@@ -91,10 +91,10 @@ func (r *runner) see(ctx context.Context, b *batch, m *Member, known fsm.Place) 
 	seen := fsm.Seen{Place: known}
 	if known == fsm.PlaceInstalling && m.Machine.Gone.IsZero() && !m.Machine.Missing {
 		reg, _ := r.m.srv.Registration(m.Endpoint)
-		seen.Online, seen.Silence, seen.Heard = true, r.silence(&reg), reg.LastSeen
+		seen.Online, seen.Silence, seen.Heard = true, r.silence(m.Endpoint), reg.LastSeen
 	} else {
 		var err error
-		if seen, err = r.seen(ctx, m); err != nil {
+		if seen, err = r.seen(ctx, m, r.silence(m.Endpoint)); err != nil {
 			return err
 		}
 	}

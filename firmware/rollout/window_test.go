@@ -1,0 +1,144 @@
+package rollout_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/rollout"
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// executed returns when the update of a member was executed.
+func (w *world) executed(id, endpoint string) (at time.Time) {
+	w.t.Helper()
+	for e, err := range w.mgr.Journal(w.ctx, w.member(id, endpoint).Machine.Update) {
+		require.NoError(w.t, err)
+		if e.Name == firmware.EventExecute {
+			at = e.Time
+		}
+	}
+	return at
+}
+
+// TestFixedOffsets: windows follow wall clocks over both changes of daylight saving, in two zones.
+// A start inside the hour that is left out is the first instant after it; of an hour that comes
+// twice the first start and the last end count. Each device follows its own clock.
+func TestFixedOffsets(t *testing.T) {
+	utc := func(text string) time.Time {
+		at, err := time.Parse("2006-01-02 15:04", text)
+		require.NoError(t, err)
+		return at
+	}
+	for _, test := range []struct {
+		name, zone string
+		from, to   int // minutes of the window
+		begin      time.Time
+		start, end time.Time // of the window
+	}{
+		{"spring in Oslo", "Europe/Oslo", 2*60 + 30, 4 * 60, utc("2000-03-26 00:00"), utc("2000-03-26 01:00"), utc("2000-03-26 02:00")},
+		{"autumn in Oslo", "Europe/Oslo", 2*60 + 30, 2*60 + 45, utc("2000-10-28 23:00"), utc("2000-10-29 00:30"), utc("2000-10-29 01:45")},
+		{"spring in New York", "America/New_York", 2*60 + 30, 4 * 60, utc("2000-04-02 06:00"), utc("2000-04-02 07:00"), utc("2000-04-02 08:00")},
+		{"autumn in New York", "America/New_York", 60 + 30, 60 + 45, utc("2000-10-29 04:00"), utc("2000-10-29 05:30"), utc("2000-10-29 06:45")},
+	} {
+		for _, zone := range []string{test.zone, fsm.ZoneDevice} {
+			t.Run(test.name+" by "+zone, func(t *testing.T) {
+				inWorld(t, func(w *world) {
+					w.stop()
+					time.Sleep(time.Until(test.begin))
+					w.start()
+					for i := range 3 {
+						w.device(i, good(), clientDefault)
+						_, err := w.db.Commit(w.ctx, store.PutFacts{Endpoint: name(i), Facts: store.Facts{Zone: test.zone, Read: time.Now()}})
+						require.NoError(t, err)
+					}
+					time.Sleep(time.Minute)
+					r := w.create(rollout.Request{
+						Targets: rollout.Endpoints(name(0), name(1), name(2)), Stages: all(), Concurrency: 1,
+						Window: rollout.Window{From: test.from, To: test.to, Zone: zone, Fallback: "Asia/Tokyo", Covers: fsm.CoversInstall},
+					})
+					time.Sleep(time.Until(test.start) - time.Second)
+					for i := range 3 {
+						require.Zero(t, w.installs(name(i)), "before the window")
+					}
+					got := w.ended(r.ID, 8*24*time.Hour)
+					require.Equal(t, fsm.Counts{Succeeded: 3}, got.Machine.Total, w.journal(r.ID))
+					first := time.Time{}
+					for i := range 3 {
+						at := w.executed(r.ID, name(i))
+						require.False(t, at.Before(test.start), at)
+						require.True(t, at.Before(test.end), at)
+						if first.IsZero() || at.Before(first) {
+							first = at
+						}
+					}
+					require.Less(t, first.Sub(test.start), 5*time.Second, "the window opens at once")
+				})
+			})
+		}
+	}
+}
+
+// TestWindowEnds: at the end of a window updates that have not begun to install are held, and go on
+// in the next one. No Execute is sent outside.
+func TestWindowEnds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var list []string
+		for i := range 8 {
+			w.device(i, slow(), clientDefault)
+			list = append(list, name(i))
+		}
+		time.Sleep(time.Minute)
+		window := rollout.Window{From: 60, To: 2 * 60, Zone: "UTC", Covers: fsm.CoversInstall}
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 2, Window: window})
+		got := w.ended(r.ID, 10*24*time.Hour)
+		require.Equal(t, fsm.Counts{Succeeded: 8}, got.Machine.Total, w.journal(r.ID))
+		days := map[int]int{}
+		for _, endpoint := range list {
+			at := w.executed(r.ID, endpoint)
+			open, _ := window.At(at, time.UTC)
+			require.True(t, open, at)
+			days[at.Day()]++
+		}
+		require.Greater(t, len(days), 1, "two at a time do not fit into one window")
+		w.once()
+	})
+}
+
+// TestWindowOfEachDevice: with covers all and the zones of devices, a device whose window is closed
+// does not stop those whose window is open.
+func TestWindowOfEachDevice(t *testing.T) {
+	inWorld(t, func(w *world) {
+		zones := []string{"Asia/Tokyo", "America/New_York", "Europe/Oslo"}
+		var list []string
+		for i := range 12 {
+			w.device(i, good(), lwm2m.ClientConfig{})
+			facts := store.Facts{Zone: zones[i%3], Read: time.Now()}
+			if i >= 9 { // devices that show an offset, or nothing
+				facts = store.Facts{Offset: []string{"+09:00", "UTC-5", ""}[i-9], Read: time.Now()}
+			}
+			_, err := w.db.Commit(w.ctx, store.PutFacts{Endpoint: name(i), Facts: facts})
+			require.NoError(t, err)
+			list = append(list, name(i))
+		}
+		time.Sleep(time.Minute)
+		window := rollout.Window{From: 2 * 60, To: 3 * 60, Zone: fsm.ZoneDevice, Fallback: "UTC", Covers: fsm.CoversAll}
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Window: window})
+		got := w.ended(r.ID, 48*time.Hour)
+		require.Equal(t, fsm.Counts{Succeeded: 12}, got.Machine.Total, w.journal(r.ID))
+		require.Less(t, time.Since(r.Created), 26*time.Hour)
+		for i, endpoint := range list {
+			zone := []string{"Asia/Tokyo", "America/New_York", "Europe/Oslo"}[i%3]
+			if i >= 9 {
+				zone = []string{"Asia/Tokyo", "America/Bogota", "UTC"}[i-9]
+			}
+			location, err := time.LoadLocation(zone)
+			require.NoError(t, err)
+			require.Equal(t, 2, w.executed(r.ID, endpoint).In(location).Hour(), endpoint)
+		}
+	})
+}
