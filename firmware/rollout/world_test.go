@@ -288,3 +288,5 @@ func (w *world) phase(id, endpoint string, phase ufsm.Phase) firmware.Update {
 	require.Fail(w.t, "the update is never "+string(phase))
 	return firmware.Update{}
 }
+
+func zeros(n int) *bytes.Reader { return bytes.NewReader(make([]byte, n)) }
