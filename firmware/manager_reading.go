@@ -338,11 +338,12 @@ func refuse(r *fsm.Reading, res resource, err error) {
 func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, ok bool) {
 	facts = known
 	if r.State.Code == fsm.CodeNotFound { // then the object has no other resource either
-		facts.Result, facts.Delivery, facts.Protocols = nil, nil, nil
+		facts.Result, facts.Delivery, facts.Protocols, facts.Auto = nil, nil, nil, nil
 	}
 	keep(&facts.State, r.State, &ok)
 	keep(&facts.Result, r.Result, &ok)
 	keep(&facts.Delivery, r.Delivery, &ok)
+	keep(&facts.Auto, r.Auto, &ok)
 	if r.Version.Code != fsm.CodeNone {
 		facts.Version, ok = fsm.VersionText(r.Version), true
 	}
@@ -370,7 +371,7 @@ func keep[T any](fact **T, f fsm.Field[T], ok *bool) {
 
 // sameFacts compares everything but the time of the reading.
 func sameFacts(a, b store.Firmware) bool {
-	return same(a.State, b.State) && same(a.Result, b.Result) && a.Version == b.Version && same(a.Delivery, b.Delivery) && same(a.Composite, b.Composite) &&
+	return same(a.State, b.State) && same(a.Result, b.Result) && a.Version == b.Version && same(a.Delivery, b.Delivery) && same(a.Composite, b.Composite) && same(a.Auto, b.Auto) &&
 		slices.Equal(a.Protocols, b.Protocols) && (a.Protocols == nil) == (b.Protocols == nil) && a.Read.IsZero() == b.Read.IsZero()
 }
 

@@ -260,6 +260,7 @@ func (n *normalizer) firmware(f *Firmware) {
 	n.text("firmware version", &f.Version, MaxText)
 	n.text("component", &f.Component, MaxText)
 	f.State, f.Result, f.Delivery = clone(f.State), clone(f.Result), clone(f.Delivery)
+	f.Auto = clone(f.Auto)
 	f.Protocols = slices.Clone(f.Protocols)
 	f.Holds = "" // this change does not set it
 	n.time(&f.Read)

@@ -214,6 +214,7 @@ type Firmware struct {
 	Component string               `json:"component,omitempty" record:"6"` // reserved for objects other than 5; empty for Object 5
 	Read      time.Time            `json:"read,omitzero" record:"7"`       // zero if never read
 	Composite *bool                `json:"composite,omitzero" record:"9"`  // whether it answers Read-Composite; nil until that was tried
+	Auto      *bool                `json:"auto,omitzero" record:"10"`      // resource 5/0/14: it installs without Execute
 
 	// Holds is the SHA-256, in hex, of the package that the device holds in State Downloaded, if
 	// this server has proof of it, and "" otherwise. Only [PutHolds] changes it.

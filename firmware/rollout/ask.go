@@ -148,7 +148,7 @@ func (m *Manager) StopPlan(ctx context.Context, id string, cancels bool) (finish
 const ActionDelete Action = "delete"
 
 // Delete deletes a rollout that has ended, with its members and its journal; its updates stay. The
-// error is ErrState if it has not ended.
+// error is ErrState if it has not ended. A rollout whose record is damaged is deleted in any state.
 func (m *Manager) Delete(ctx context.Context, id string, o Order) error {
 	unlock, err := m.locks.LockContext(ctx, id)
 	if err != nil {
@@ -159,13 +159,14 @@ func (m *Manager) Delete(ctx context.Context, id string, o Order) error {
 	if err == nil {
 		err = m.allow(ctx, o.Actor, ActionDelete, r)
 	}
-	for first := true; err == nil; first = false {
-		err = m.db.CommitRollouts(ctx, store.DeleteRollout{ID: id, Limit: deleteChunk})
-		if !first && errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
+	damaged := errors.Is(err, store.ErrDamaged)
+	if damaged {
+		err = m.allow(ctx, o.Actor, ActionDelete, Rollout{ID: id})
 	}
-	if errors.Is(err, store.ErrInUse) {
+	if err != nil {
+		return err
+	}
+	if err = m.remove(ctx, id, damaged); errors.Is(err, store.ErrInUse) {
 		return fmt.Errorf("%w: it is %s", ErrState, r.Machine.State)
 	}
 	return err

@@ -41,6 +41,9 @@ type Config struct {
 	// panic, or no answer refuses it: see ErrRefused. It has 10 s until ctx ends. Default: all
 	// orders are allowed.
 	Allow func(ctx context.Context, actor string, action Action, r Rollout) error
+	// Retain is how long a rollout stays in the store after its end; a Manager that runs deletes it
+	// then, with its members and its journal. Default: 365 days. A negative Retain is no limit.
+	Retain time.Duration
 	// Logger receives what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 }

@@ -4,12 +4,14 @@
 // of a rollout gets an update of its own, which the rollout holds until it is the member's turn to
 // install.
 //
-//	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery})
+//	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery, Inventory: true})
 //	...
 //	rollouts, err := rollout.NewManager(srv, mgr, db, rollout.Config{})
 //	...
 //	group.Go(func() error { return rollouts.Run(ctx) })
-//	r, err := rollouts.Create(ctx, rollout.Request{Image: image.ID, Targets: rollout.Endpoints(list...), Start: true})
+//	r, err := rollouts.Create(ctx, rollout.Request{
+//		Image: image.ID, Select: &rollout.Selector{Model: "SensorOne", VersionBelow: "2.0.0"}, Start: true,
+//	})
 //
 // By default one device is updated first; when it has run the image for ten minutes, one of a
 // hundred, one of ten, and then all. The first bad device of the first stage pauses the rollout,

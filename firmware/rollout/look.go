@@ -94,7 +94,11 @@ func (r *runner) see(ctx context.Context, b *batch, m *Member, known fsm.Place) 
 		seen.Online, seen.Silence, seen.Heard = true, r.silence(m.Endpoint), reg.LastSeen
 	} else {
 		var err error
-		if seen, err = r.seen(ctx, m, r.silence(m.Endpoint)); err != nil {
+		seen, err = r.seen(ctx, m, r.silence(m.Endpoint))
+		if errors.Is(err, store.ErrDamaged) {
+			return nil // an operator removes the update, and the member is skipped then
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,15 +56,25 @@ func NewManager(srv *lwm2m.Server, updates *firmware.Manager, db Store, config C
 	}, nil
 }
 
+// stores are those that have a Manager which runs. Two would undo each other's work, though a store
+// keeps the one from overwriting what the other has written.
+var stores sync.Map
+
 // Run runs the rollouts until ctx ends, and returns nil then. It needs a firmware.Manager that
-// runs.
+// runs. The error matches firmware.ErrRunning if a Manager of the same store runs already.
 func (m *Manager) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if reflect.TypeOf(m.db).Comparable() {
+		if _, running := stores.LoadOrStore(m.db, m); running {
+			return fmt.Errorf("rollout: another Manager runs the rollouts of this store: %w", firmware.ErrRunning)
+		}
+		defer stores.Delete(m.db)
+	}
 	m.mu.Lock()
 	if m.running {
 		m.mu.Unlock()
-		return errors.New("rollout: Run runs already")
+		return fmt.Errorf("rollout: %w", firmware.ErrRunning)
 	}
 	m.running, m.ctx = true, ctx
 	m.mu.Unlock()
@@ -93,6 +104,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	var follow sync.WaitGroup
 	defer follow.Wait()
 	follow.Go(func() { m.passHeard(ctx) })
+	follow.Go(func() { m.sweep(ctx) })
 	for after := span.Last; ; {
 		err := m.follow(ctx, &after)
 		if ctx.Err() != nil {

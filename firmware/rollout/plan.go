@@ -29,9 +29,10 @@ type DryRun struct {
 	Versions []Tally
 	// Skipped says who would not be updated, by reason.
 	Skipped []Tally
-	// Unheld are the targets that install without Execute, as far as that is known: they do so as
-	// soon as they have the package, which the server therefore withholds until they may. Each Name
-	// is their delivery, resource 5/0/9, with the profile of the rollout.
+	// Unheld are the targets that install without Execute (resource 5/0/14), as far as that is
+	// known. They do so as soon as they have the package, so that no hold keeps them from it: the
+	// server withholds the package until their turn to install has come. Each Name is how they take
+	// packages, resource 5/0/9, and the profile of the rollout.
 	Unheld []Tally
 }
 
@@ -100,10 +101,21 @@ func (m *Manager) Plan(ctx context.Context, q Request) (DryRun, error) {
 		}
 		first.add(d.Endpoint)
 		versions.count(d.Firmware.Version, d.Endpoint)
+		if auto := d.Firmware.Auto; auto != nil && *auto {
+			unheld.count(deliveryOf(&d)+", profile "+cmp.Or(q.Update.Profile, "default"), d.Endpoint)
+		}
 	}
 	run.First, run.Versions, run.Skipped, run.Unheld = first.endpoints(), versions.list(), skipped.list(), unheld.list()
 	run.Stages = plan.Ceilings(run.Targets)
 	return run, nil
+}
+
+// deliveryOf says what resource 5/0/9 of a device is.
+func deliveryOf(d *store.Device) string {
+	if d.Firmware.Delivery == nil {
+		return "delivery unknown"
+	}
+	return "delivery " + d.Firmware.Delivery.String()
 }
 
 // targets yields what is known of the devices that a request names or selects, each once.

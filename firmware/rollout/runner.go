@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -48,6 +49,7 @@ type runner struct {
 	edge     time.Time // when a window opens or closes that concerns a member
 	checking bool      // members are read at the end of a soak
 	asking   bool      // the program is asked about its health
+	broken   bool      // a member cannot be read
 	retries  work.Backoff
 
 	mu      sync.Mutex
@@ -274,7 +276,10 @@ func (r *runner) turn(ctx context.Context) error {
 	if err := b.commit(ctx); err != nil {
 		return err
 	}
-	return r.progress(ctx)
+	if err := r.progress(ctx); err != nil || !r.broken {
+		return err
+	}
+	return cmp.Or(r.mend(ctx), r.progress(ctx))
 }
 
 // takeOrders carries out the orders of operators. An order that fails for its own reason leaves the
@@ -409,11 +414,6 @@ func (r *runner) note(m *Member) {
 		delete(r.members, m.Endpoint)
 	}
 	r.timers.set(m.Endpoint, machine.Wake())
-}
-
-// damaged notes that a member cannot be read. It stays out of the rollout.
-func (r *runner) damaged(endpoint string, err error) {
-	r.m.log.Error("a member of a rollout is damaged, and is passed over", "rollout", r.id, "endpoint", endpoint, "error", err)
 }
 
 // target returns the image.

@@ -1,6 +1,9 @@
 package fsm
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // MemberState is where a member of a rollout stands.
 type MemberState string
@@ -154,6 +157,14 @@ func (r *Rollout) account(m *Member, n int) {
 	}
 	if m.Bad == r.Since.Epoch {
 		r.Since.Bad += n
+	}
+}
+
+// Recount makes the counters those of these members.
+func (r *Rollout) Recount(members iter.Seq[*Member]) {
+	r.Total, r.Slots, r.Stages = Counts{}, Slots{}, make([]Counts, len(r.Stages))
+	for m := range members {
+		r.account(m, +1)
 	}
 }
 
