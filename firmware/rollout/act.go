@@ -191,12 +191,12 @@ func placeOf(p ufsm.Phase) fsm.Place {
 // A spot is what is known of an active member without its record.
 type spot struct {
 	place fsm.Place
-	gone  bool // its device does not answer, is out of reach, or missing
+	gone  bool // its device does not answer, is out of reach, or missing; or another update is in the way
 }
 
 // spotOf returns the spot of a member. While its update is made, it stands as if it existed.
 func spotOf(m *fsm.Member) spot {
-	s := spot{m.Place, !m.Gone.IsZero() || m.Missing}
+	s := spot{m.Place, !m.Gone.IsZero() || m.Missing || m.Busy != ""}
 	if s.place == fsm.PlaceStarting {
 		s.place = fsm.PlaceTransferring
 	}

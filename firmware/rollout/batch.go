@@ -140,6 +140,12 @@ func (b *batch) put(m *Member) {
 	b.changed = true
 }
 
+// busy notes that another update is in the way of a member that waits.
+func (b *batch) busy(m *Member, update string, pause time.Duration) {
+	m.Machine.Busy, m.Machine.Until = update, time.Now().Add(pause)
+	b.put(m)
+}
+
 // full commits a batch that has become large, and begins another one in its place.
 func (b *batch) full(ctx context.Context) error {
 	if len(b.order) < batchSize {

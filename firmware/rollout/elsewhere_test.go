@@ -288,7 +288,7 @@ func TestStuckWithoutAReason(t *testing.T) {
 		for _, why := range []fsm.Waiting{
 			fsm.WaitingNotStarted, fsm.WaitingStage, fsm.WaitingGate, fsm.WaitingRate, fsm.WaitingOffline, fsm.WaitingBusy,
 		} {
-			require.True(t, seen[why], "%s was not seen: %v", why, seen)
+			require.True(t, seen[why], "%s was not seen: %v\n%s", why, seen, w.journal(r.ID))
 		}
 	})
 }

@@ -59,6 +59,11 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]fsm.Place) error {
 }
 
 func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.Place) error {
+	if m.Machine.State == fsm.MemberWaiting && m.Machine.Busy != "" && b.record.Machine.State != fsm.StateStopping {
+		if still, err := r.stillBusy(ctx, b, m); still || err != nil {
+			return err
+		}
+	}
 	active := m.Machine.State == fsm.MemberActive && m.Machine.Update != ""
 	if active {
 		if err := r.see(ctx, b, m, known); err != nil {
@@ -83,6 +88,25 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 		return r.heard(ctx, b, m)
 	}
 	return nil
+}
+
+// busyPause is how long the other update of a device is left alone, unless its journal says something.
+const busyPause = 10 * time.Minute
+
+// stillBusy reports whether another update is still in the way of a member. It costs no admission to
+// find out, so that one busy device does not use up the rate.
+func (r *runner) stillBusy(ctx context.Context, b *batch, m *Member) (bool, error) {
+	u, err := r.m.updates.Get(ctx, m.Machine.Busy)
+	switch {
+	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged):
+		return false, err
+	case err == nil && !u.Active() || errors.Is(err, store.ErrNotFound):
+		m.Machine.Until = time.Now()
+		return false, nil
+	case !time.Now().Before(m.Machine.Until):
+		b.busy(m, m.Machine.Busy, busyPause)
+	}
+	return true, nil
 }
 
 // see steps a member by what its update shows. If a line of the journal has said that the device

@@ -257,7 +257,7 @@ func (m *Manager) setActive(r *runner, member *Member) {
 	defer m.mu.Unlock()
 	of := m.active[member.Endpoint]
 	switch {
-	case member.Machine.State == fsm.MemberActive:
+	case member.Machine.State == fsm.MemberActive || member.Machine.Busy != "":
 		if of == nil {
 			of = map[*runner]spot{}
 			m.active[member.Endpoint] = of

@@ -99,10 +99,19 @@ func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, e
 	if err := r.moved(ctx, b, m); err != nil {
 		return "", err
 	}
+	if b.record.Machine.Plan.Interval > 0 && m.Machine.State == fsm.MemberWaiting && m.Machine.Busy == "" {
+		// An admission that fails would cost the others a turn.
+		for u, err := range r.m.updates.List(ctx, store.UpdateQuery{Endpoint: m.Endpoint, Active: true, Limit: 1}) {
+			if err == nil {
+				b.busy(m, u.ID, busyPause)
+				return fsm.WaitingBusy, nil
+			}
+		}
+	}
 	in := fsm.Input{Kind: fsm.InputReach, Asleep: r.asleep(m.Endpoint), Lifetime: reg.Lifetime}
 	why := b.stepMember(m, in).Waiting
-	if m.Machine.State == fsm.MemberWaiting {
-		r.timers.set(m.Endpoint, m.Machine.Wake()) // after a restart, too
+	if m.Machine.State == fsm.MemberWaiting && why == fsm.WaitingBusy || why == fsm.WaitingRetry {
+		r.note(m) // the runner may have been started since
 	}
 	return why, nil
 }

@@ -157,8 +157,12 @@ func (x *machine) admit() {
 }
 
 // tryAgain is how long a member waits that another update is in the way of, or whose update could
-// not be made.
-const tryAgain = time.Minute
+// not be made. In the second case the pause grows with its admissions, because each of them takes a
+// turn from the others.
+const (
+	tryAgain     = time.Minute
+	tryAgainMost = time.Hour
+)
 
 // refused takes back the admission of a member whose update was not made.
 func (x *machine) refused() {
@@ -173,6 +177,7 @@ func (x *machine) refused() {
 	x.change(func(m *Member) {
 		m.Busy, m.Until = x.in.Busy, x.Now.Add(tryAgain)
 		if m.Busy == "" {
+			m.Until = x.Now.Add(min(tryAgain<<min(m.Attempt-1, 6), tryAgainMost))
 			m.Failed = cmp.Or(x.in.Text, "the update could not be made")
 		}
 	})
