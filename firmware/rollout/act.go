@@ -150,7 +150,7 @@ func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *sto
 	if err != nil {
 		return "", err
 	}
-	if ok, known := compatible(image, &d); known && !ok && !asked.Update.Force {
+	if why, known := firmware.Incompatible(*image, &d); known && why != "" && !asked.Update.Force {
 		return fsm.SkipIncompatible, nil
 	}
 	if asked.Downgrade {
@@ -258,6 +258,11 @@ func (r *runner) seen(ctx context.Context, m *Member, silence time.Duration) (fs
 		s.End = fsm.EndingRolledBack
 	case ufsm.OutcomeCancelled:
 		s.End = fsm.EndingCancelled
+	case ufsm.OutcomeFailed:
+		s.End = fsm.EndingFailed
+		if u.Machine.Reason == ufsm.ReasonIncompatible {
+			s.End = fsm.EndingIncompatible
+		}
 	case ufsm.OutcomeTimedOut:
 		s.End = fsm.EndingTimedOut
 		if u.Machine.Result == ufsm.ResultConnectionLost && m.Machine.Place != fsm.PlaceInstalling && !u.Machine.Executed() {

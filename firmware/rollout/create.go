@@ -249,7 +249,7 @@ func (m *Manager) device(ctx context.Context, endpoint string) (store.Device, er
 
 // judge returns why a device is not updated, as far as its facts are known.
 func (m *Manager) judge(asked *stored, image *store.Image, d *store.Device) fsm.SkipReason {
-	if ok, known := compatible(image, d); known && !ok && !asked.Update.Force {
+	if why, known := firmware.Incompatible(*image, d); known && why != "" && !asked.Update.Force {
 		return fsm.SkipIncompatible
 	}
 	version := d.Firmware.Version
@@ -260,24 +260,6 @@ func (m *Manager) judge(asked *stored, image *store.Image, d *store.Device) fsm.
 		return fsm.SkipCurrent
 	}
 	return lower(asked, image, version)
-}
-
-// compatible reports whether an image is made for a device, as far as its facts are known.
-func compatible(image *store.Image, d *store.Device) (ok, known bool) {
-	c := &image.Compatible
-	ok, known = true, true
-	for _, x := range []struct{ want, have string }{
-		{c.Manufacturer, d.Facts.Manufacturer}, {c.Model, d.Facts.Model}, {c.Hardware, d.Facts.Hardware},
-	} {
-		switch {
-		case x.want == "" || x.want == x.have:
-		case x.have == "" && d.Facts.Read.IsZero():
-			known = false
-		default:
-			ok = false
-		}
-	}
-	return ok, known || !ok
 }
 
 // lower returns SkipNotComparable if the image is no higher version than a device runs.

@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Keep says that an image, a device or an update is needed by a rollout that has not ended. It is for
-// firmware.ManagerConfig.Keep; see the example of Manager.
+// Keep says that an image, a device or an update is needed by a rollout that has not ended. It is
+// for firmware.ManagerConfig.Keep; see the example of Manager.
 func (m *Manager) Keep(ctx context.Context, kind store.Kind, id string) (reason string, err error) {
 	endpoint := id
 	switch kind {

@@ -90,11 +90,12 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 	return nil
 }
 
-// busyPause is how long the other update of a device is left alone, unless its journal says something.
+// busyPause is how long the other update of a device is left alone, unless its journal says that
+// something has happened.
 const busyPause = 10 * time.Minute
 
-// stillBusy reports whether another update is still in the way of a member. It costs no admission to
-// find out, so that one busy device does not use up the rate.
+// stillBusy reports whether another update is still in the way of a member. It costs no admission
+// to find out, so that one busy device does not use up the rate.
 func (r *runner) stillBusy(ctx context.Context, b *batch, m *Member) (bool, error) {
 	u, err := r.m.updates.Get(ctx, m.Machine.Busy)
 	switch {

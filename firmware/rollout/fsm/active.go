@@ -84,6 +84,8 @@ func (x *machine) ended(how Ending) {
 		stay(MemberSucceeded)
 	case EndingCurrent:
 		x.skip(SkipCurrent)
+	case EndingIncompatible:
+		x.skip(SkipIncompatible)
 	case EndingCancelled:
 		x.skip(SkipCancelled)
 	case EndingAway:

@@ -66,6 +66,8 @@ const (
 	EndingTimedOut   Ending = "timed_out"
 	EndingAway       Ending = "away"
 	EndingCancelled  Ending = "cancelled"
+	// EndingIncompatible: the image is not made for the device, which only the update found out.
+	EndingIncompatible Ending = "incompatible"
 )
 
 // Seen is what an update shows.

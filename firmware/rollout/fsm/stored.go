@@ -9,6 +9,6 @@ func init() {
 	record.Enum(CoversInstall, CoversAll)
 	record.Enum(MemberWaiting, MemberActive, MemberSucceeded, MemberFailed, MemberRolledBack, MemberSkipped)
 	record.Enum(PlaceInvited, PlaceReserved, PlaceStarting, PlaceTransferring, PlaceReady, PlaceInstalling, PlaceAway, PlaceParked)
-	record.Enum(EndingSucceeded, EndingCurrent, EndingFailed, EndingRolledBack, EndingTimedOut, EndingAway, EndingCancelled)
+	record.Enum(EndingSucceeded, EndingCurrent, EndingFailed, EndingRolledBack, EndingTimedOut, EndingAway, EndingCancelled, EndingIncompatible)
 	record.Enum(SkipCurrent, SkipIncompatible, SkipNotComparable, SkipRemoved, SkipCancelled, SkipUnreachable)
 }

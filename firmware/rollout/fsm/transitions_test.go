@@ -175,7 +175,7 @@ func memberEvents() []event {
 		{"executes", seenAt(fsm.PlaceInstalling, true)},
 	}
 	for _, e := range []fsm.Ending{
-		fsm.EndingSucceeded, fsm.EndingCurrent, fsm.EndingFailed, fsm.EndingRolledBack, fsm.EndingTimedOut, fsm.EndingAway, fsm.EndingCancelled,
+		fsm.EndingSucceeded, fsm.EndingCurrent, fsm.EndingFailed, fsm.EndingRolledBack, fsm.EndingTimedOut, fsm.EndingAway, fsm.EndingCancelled, fsm.EndingIncompatible,
 	} {
 		list = append(list, event{"ends: " + string(e), endedWith(e)})
 	}
