@@ -39,6 +39,10 @@ type command struct {
 	// Refresh lets devices refresh their lifetimes at once. The answer is how long it took until
 	// they had their answers.
 	Refresh bool `json:",omitempty"`
+	// Rollout is about the rollout of a trial. The answer is a rolloutState.
+	Rollout *rolloutCommand `json:",omitempty"`
+	// Acts requests what devices have done. The answer is an actsReport.
+	Acts bool `json:",omitempty"`
 	// Count requests the counts of devices. The answer is a devicesReport.
 	Count bool `json:",omitempty"`
 }
@@ -111,6 +115,9 @@ func (c *child) failed(ctx context.Context, err error) error {
 	}
 	return fmt.Errorf("%s: no answer: %w", c.name, err)
 }
+
+// interrupt ends the process at once; kill or stop must follow.
+func (c *child) interrupt() { _ = c.cmd.Process.Kill() }
 
 // kill ends the process at once.
 func (c *child) kill() {

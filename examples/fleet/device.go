@@ -26,6 +26,7 @@ type device struct {
 	transfer      uint16  // number of the current download
 	restart       int64   // when it restarts
 	intake        *intake // of the current push
+	acts          acts
 
 	// The conversation.
 	joined    bool // it has registered at least once
@@ -222,8 +223,10 @@ func (d *device) boot(now int64) {
 	case lying:
 	default:
 		d.version = d.next
+		d.acts.Installs++
 		d.s.w.installed(d)
 	}
+	d.s.w.installing.leave()
 	d.restart, d.next = 0, 0
 	d.state, d.result = uint8(state), uint8(result)
 	d.observers, d.changed, d.server, d.intake = nil, 0, nil, nil

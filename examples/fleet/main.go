@@ -26,6 +26,9 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	if err != nil {
 		return err
 	}
+	if o.kills > 0 {
+		return runTrial(ctx, o, out, errOut)
+	}
 	var runs []result
 	for _, o := range o.runs() {
 		r, err := measure(ctx, o, errOut)

@@ -34,6 +34,8 @@ type options struct {
 	yardstick  bool // measure the yardstick, too
 	rollout    bool // measure each campaign as a rollout, too
 	inRollouts bool // the campaigns are rollouts
+	kills      int  // of the server, in a trial; 0 for no trial
+	seed       uint64
 	atATime    int  // updates at a time; 0 for all at once
 	bareServer bool // the yardstick is the server
 }
@@ -70,6 +72,8 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
 	fs.BoolVar(&o.yardstick, "yardstick", true, "measure the least server that could do the same, too, and print the ratios")
 	fs.BoolVar(&o.rollout, "rollout", false, "measure each campaign as a rollout, too, and print the ratios; -at-a-time is 1000 then if it is 0")
+	fs.IntVar(&o.kills, "trial", 0, "`number` of kills of the server, at random during one rollout, which the devices' own counts then judge")
+	fs.Uint64Var(&o.seed, "seed", 0, "repeats when the server is killed in a trial; 0 is random")
 	fs.IntVar(&o.atATime, "at-a-time", 0, "`number` of updates at a time, up to 100000; 0 starts all at once")
 	fs.IntVar(&o.followers, "followers", 0, "`number` of followers of the event stream during the last campaign, 0 to 1000")
 	fs.BoolVar(&o.history, "history", false, "the followers begin with the first event in the store, instead of the next one")
@@ -84,8 +88,13 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	if err := cli.NoArguments(fs); err != nil {
 		return o, err
 	}
-	if o.rollout && o.atATime == 0 {
-		o.atATime = 1000
+	if o.atATime == 0 {
+		switch {
+		case o.kills > 0:
+			o.atATime = 100
+		case o.rollout:
+			o.atATime = 1000
+		}
 	}
 	return o, o.check()
 }
@@ -125,6 +134,10 @@ func (o options) check() error {
 		return cli.Usagef("-followers %d is not 0 to 1000", o.followers)
 	case o.ended < 1 || o.ended > 10_000_000:
 		return cli.Usagef("-ended %d is not 1 to 10000000", o.ended)
+	case o.kills < 0 || o.kills > 10_000:
+		return cli.Usagef("-trial %d is not 0 to 10000", o.kills)
+	case o.kills > 0 && o.memory:
+		return cli.Usagef("-trial needs a file: it does not go with -memory")
 	case o.atATime < 0 || o.atATime > 100_000:
 		return cli.Usagef("-at-a-time %d is not 0 to 100000", o.atATime)
 	case o.campaigns < 0 || o.campaigns > 1000:

@@ -125,6 +125,7 @@ func (d *device) writeURI(m *message) answer {
 		return code(codeBadRequest)
 	}
 	d.transfer++
+	d.acts.Transfers++
 	select {
 	case d.s.w.jobs <- download{d, uri, d.transfer}:
 	default:
@@ -150,6 +151,7 @@ func (d *device) execute() answer {
 	if d.state != uint8(fsm.Downloaded) {
 		return code(codeNotAllowed)
 	}
+	d.acts.Executes++
 	d.set(fsm.Updating, fsm.ResultDefault)
 	d.restart = d.s.w.now() + int64(d.s.w.role.Fleet.Restart)
 	return code(codeChanged)
@@ -162,6 +164,18 @@ func (d *device) set(state fsm.State, result fsm.Result) {
 	}
 	if d.state != uint8(state) {
 		d.changed |= stateChanged
+	}
+	w := d.s.w
+	for _, of := range []struct {
+		state fsm.State
+		*crowd
+	}{{fsm.Downloading, &w.transferring}, {fsm.Updating, &w.installing}} {
+		switch before := d.state == uint8(of.state); {
+		case state == of.state && !before:
+			of.enter()
+		case state != of.state && before:
+			of.leave()
+		}
 	}
 	d.state, d.result = uint8(state), uint8(result)
 }

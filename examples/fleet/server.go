@@ -109,6 +109,8 @@ func (s *server) do(ctx context.Context, cmd command) (any, error) {
 		span, err := s.manager.Span(ctx)
 		state.Last = span.Last
 		return state, err
+	case cmd.Rollout != nil:
+		return s.trial(ctx, *cmd.Rollout)
 	case cmd.Ended > 0:
 		return s.addEnded(ctx, cmd.Ended)
 	default:

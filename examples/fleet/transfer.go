@@ -106,6 +106,7 @@ func (d *device) push(m *message) answer {
 			return code(codeBadRequest)
 		}
 		d.intake = newIntake()
+		d.acts.Transfers++
 		d.set(fsm.Downloading, fsm.ResultDefault)
 	case d.intake == nil || d.intake.size != number<<(exponent+4):
 		return code(codeIncomplete)

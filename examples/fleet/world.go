@@ -31,6 +31,7 @@ type world struct {
 	digests digests
 	shards  []*shard
 
+	transferring, installing                               crowd
 	live, silent                                           counter
 	registers, updates, downloads, downloadsFailed, joined atomic.Uint64
 
@@ -111,8 +112,11 @@ func runDevices(ctx context.Context, role devicesRole, c console) error {
 	}
 	for cmd := range c.commands {
 		var report any = w.report()
-		if cmd.Refresh {
+		switch {
+		case cmd.Refresh:
 			report = w.refresh(ctx)
+		case cmd.Acts:
+			report = w.acts()
 		}
 		if err := c.answers.Encode(report); err != nil {
 			return err
