@@ -43,8 +43,6 @@ func runTrial(ctx context.Context, o options, out, log io.Writer) (err error) {
 		out:         out, random: rand.New(rand.NewPCG(seed, 0)), kills: o.kills, pause: 2 * time.Second,
 	}
 	fmt.Fprintf(out, "trial: %d devices, %d kills, %d at a time, -seed %d\n", o.fleet.Devices, o.kills, o.atATime, seed)
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not over after %s", o.timeout))
-	defer cancel()
 	if err := t.startServer(ctx); err != nil {
 		return err
 	}
@@ -61,13 +59,7 @@ func runTrial(ctx context.Context, o options, out, log io.Writer) (err error) {
 	if err := t.devices.wait(ctx, &devicesReport{}); err != nil {
 		return err
 	}
-	err = t.play(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		t.problems = append(t.problems, cause.Error())
-		err = nil
-		ctx = context.WithoutCancel(ctx)
-	}
-	if err != nil {
+	if err := t.play(ctx); err != nil {
 		return err
 	}
 	return t.verdict(ctx)
@@ -75,7 +67,7 @@ func runTrial(ctx context.Context, o options, out, log io.Writer) (err error) {
 
 // play runs the rollout until every device that answers has its end.
 func (t *trial) play(ctx context.Context) error {
-	begin := time.Now()
+	begin, told := time.Now(), time.Now()
 	if err := t.create(ctx); err != nil {
 		return err
 	}
@@ -90,7 +82,14 @@ func (t *trial) play(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if time.Since(told) > 20*time.Second {
+			told = time.Now()
+			fmt.Fprintf(t.out, "%s: stage %d, %+v, %+v\n", brief(time.Since(begin)), state.Machine.Stage+1, state.Machine.Total, state.Machine.Slots)
+		}
 		switch {
+		case time.Since(begin) > t.o.timeout:
+			t.problem("it is not over after %s", t.o.timeout)
+			return nil
 		case state.ID == "":
 			if _, err := t.ask(ctx, "create"); err != nil {
 				return err
