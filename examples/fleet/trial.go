@@ -84,7 +84,12 @@ func (t *trial) play(ctx context.Context) error {
 		}
 		if time.Since(told) > 20*time.Second {
 			told = time.Now()
-			fmt.Fprintf(t.out, "%s: stage %d, %+v, %+v\n", brief(time.Since(begin)), state.Machine.Stage+1, state.Machine.Total, state.Machine.Slots)
+			if state, err = t.ask(ctx, "audit"); err != nil {
+				return err
+			}
+			total := state.Machine.Total
+			fmt.Fprintf(t.out, "%8s: stage %d %s, %d waiting, %d active, %d ended, %d kills to come; %s\n", brief(time.Since(begin)), state.Machine.Stage+1,
+				state.Machine.StageState, total.Waiting, total.Active, total.Succeeded+total.Failed+total.RolledBack+total.Skipped, t.kills, strings.Join(state.Active, "; "))
 		}
 		switch {
 		case time.Since(begin) > t.o.timeout:

@@ -27,10 +27,12 @@ type rolloutCommand struct {
 type rolloutState struct {
 	ID      string // "" if there is none
 	Machine fsm.Rollout
-	// Open are the devices that answer and whose members have not ended: "endpoint: state, why".
-	Open []string
 
 	// Of an audit.
+
+	// Open are the devices that answer and whose members have not ended: "endpoint: state, why".
+	Open     []string
+	Active   []string // some members that are active, and what their updates wait for
 	Problems []string
 	Executes map[string]int // by endpoint: how often the journals of its updates say that Execute goes out
 	Kinds    map[string]int // members by kind of device and state
@@ -119,6 +121,13 @@ func (s *server) audit(ctx context.Context, r *rollout.Rollout, state *rolloutSt
 		why, _ := s.rollouts.Why(r, &m)
 		if m.Machine.State == fsm.MemberWaiting && why == "" {
 			wrong("%s waits without a reason: %+v", m.Endpoint, m.Machine)
+		}
+		if m.Machine.State == fsm.MemberActive && len(state.Active) < 3 {
+			text := fmt.Sprintf("%s (%s)", m.Endpoint, m.Machine.Place)
+			if u, err := s.manager.Get(ctx, m.Machine.Update); err == nil {
+				text += ": " + situation(u)
+			}
+			state.Active = append(state.Active, text)
 		}
 		if kindOf(m.Endpoint) != silent {
 			state.Open = append(state.Open, fmt.Sprintf("%s: %s %s, %s", m.Endpoint, m.Machine.State, m.Machine.Place, why))
