@@ -14,6 +14,18 @@
 // times, which vary with the machine and with what else runs on it. With -rollout it measures each
 // campaign a second time, as a rollout, and compares the two.
 //
+// # Trials
+//
+//	go run ./examples/fleet -trial 15 -devices 2000 -failing 0.05 -rolling-back 0.05 -silent 0.2 -asleep 0.1 -timeout 30m
+//
+// With -trial it measures nothing. It runs one rollout over all devices, with default limits and
+// short soaks, and kills the server so often at random, also while the rollout is created. It
+// resumes the rollout after each trip, the third time without a limit of bad devices, and stops it
+// when every device that answers has its end. Then, and at each trip, the devices' own counts must
+// show that none installed twice, none executed what was held, and never more than -at-a-time
+// transferred or installed; the counters of the rollout must equal its members, each member that
+// waits must have a reason, and none may be missing. -seed repeats the kills.
+//
 // # Devices
 //
 // A device is an LwM2M 1.1 client that sends values as SenML CBOR and notifications in

@@ -155,7 +155,7 @@ func TestInterrupted(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"-devices", "0"}, {"-silent", "1"}, {"-silent", "NaN"}, {"-loss", "1"}, {"-size", "1"}, {"-delivery", "mail"}, {"-compare"},
-		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-at-a-time", "-1"}, {"-ended", "0"}, {"-updates", "-1"}, {"-scale", "0"}, {"-followers", "-1"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
+		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-at-a-time", "-1"}, {"-trial", "-1"}, {"-trial", "1", "-memory"}, {"-ended", "0"}, {"-updates", "-1"}, {"-scale", "0"}, {"-followers", "-1"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
 	} {
 		_, err := play(t, t.Context(), args...)
 		require.ErrorIs(t, err, cli.ErrUsage, "%s", args)
@@ -256,4 +256,17 @@ func TestKindOfCommit(t *testing.T) {
 	} {
 		require.Equal(t, want, kindOfCommit(changes).String())
 	}
+}
+
+// TestTrial kills the server at random during a rollout, and judges by the devices' own counts.
+func TestTrial(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute or two")
+	}
+	out, err := play(t, t.Context(), "-trial", "4", "-devices", "100", "-at-a-time", "40", "-failing", "0.06", "-rolling-back", "0.05",
+		"-silent", "0.05", "-asleep", "0.1", "-sleep", "5s", "-timeout", "5m")
+	t.Log(out)
+	require.NoError(t, err, out)
+	require.Regexp(t, `trip 1: `, out)
+	require.Contains(t, out, "6 failing failed", out)
 }
