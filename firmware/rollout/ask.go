@@ -34,7 +34,7 @@ func Describe(r Rollout) (reason string, until time.Time) {
 		if m.Reason == fsm.ReasonOperator {
 			why = ordered("stopped", m.Detail)
 		}
-		return fmt.Sprintf("%s: %d updates are on their way to their end", why, m.Total.Active), time.Time{}
+		return fmt.Sprintf("%s; updates that go on to their end: %d", why, m.Total.Active), time.Time{}
 	case fsm.StateEnded:
 		why := ends[m.Reason]
 		if m.Reason == fsm.ReasonOperator {
@@ -63,6 +63,13 @@ func Describe(r Rollout) (reason string, until time.Time) {
 	reason = fmt.Sprintf("stage %d of %d: %d of up to %d devices are admitted", n, stages, m.Total.Admitted(), m.Ceiling())
 	if m.Exhausted && m.Total.Waiting > 0 {
 		reason += ", and no other device can be reached"
+	}
+	if w := &m.Plan.Window; w.Zone != "" && w.Zone != fsm.ZoneDevice {
+		if zone, err := location(w.Zone); err == nil {
+			if open, change := w.At(time.Now(), zone); !open {
+				return reason + "; the window is closed", change
+			}
+		}
 	}
 	return reason, m.Plan.EndAt
 }
@@ -137,9 +144,11 @@ func (m *Manager) StopPlan(ctx context.Context, id string, cancels bool) (finish
 	if !machine.Active() || machine.State == fsm.StateStopping && (machine.Cancels || !cancels) {
 		return 0, 0, fmt.Errorf("%w: it is %s", ErrState, machine.State)
 	}
-	finish = machine.Total.Active
-	if cancels || machine.State == fsm.StatePaused {
+	switch finish = machine.Total.Active; {
+	case cancels:
 		finish = machine.Slots.Installing // the others are cancelled
+	case machine.State == fsm.StatePaused:
+		finish = machine.Slots.Installing + machine.Slots.Granted
 	}
 	return finish, machine.Total.Waiting + machine.Total.Active - finish, nil
 }
