@@ -215,13 +215,15 @@
 // single update except endpoint, image and hold. Without start the rollout is a draft, which waits
 // for the call start. With ?dry_run=true the answer says what would happen, and nothing is stored:
 //
-//	{"targets": 4711, "first": ["dev", ...], "stages": [1, 471, 4711], "versions": [{"version": "1.0.0", "devices": 4700}, ...],
+//	{"id": "01J...", "targets": 4711, "first": ["dev", ...], "stages": [1, 472, 4711],
+//	 "versions": [{"version": "1.0.0", "devices": 4700, "examples": ["dev", ...]}, ...],
 //	 "skipped": [{"reason": "already_current", "devices": 11, "examples": ["dev-7", ...]}],
-//	 "unheld": {"devices": 2, "examples": ["dev-9", ...], "why": "..."}}
+//	 "unheld": [{"delivery": "push", "devices": 2, "examples": ["dev-9", ...]}]}
 //
 // where first are the first 20 by turn, stages the number of devices that each stage admits with
 // those before it, and unheld the devices that install without Execute, which neither a window nor
-// a pause can hold. A rollout is
+// a pause can hold. The turns follow from the id: a request with this "id" makes the rollout that
+// was shown. A rollout is
 //
 //	{"id": "01J...", "name": "spring", "image": "6f1c...", "state": "running", "reason": "stage 1 of 3: 1 of up to 1 devices are admitted",
 //	 "cause": "", "until": "...", "stage": 1,
@@ -235,7 +237,8 @@
 // followed by the fields that made it, with their defaults. reason is a sentence; until is when
 // that ends by itself, null if it does not. stage is the number of the open stage, from 1, and 0
 // before the start. The counters of a stage are of the devices that it admitted or skipped. waiting
-// says why members wait; it counts the first 2,000 of them, and lists leave it out. A member is
+// says why members wait; it counts the first 2,000 of them. Lists leave out waiting, only,
+// downgrade, select, update and notes. A member is
 //
 //	{"endpoint": "dev", "state": "waiting", "reason": "busy", "detail": "01J...", "until": "...", "stage": 0, "place": "",
 //	 "missing": false, "attempt": 0, "update": "", "later": null}

@@ -55,6 +55,8 @@ func rolloutProblem(err error) error {
 	switch {
 	case errors.Is(err, rollout.ErrState):
 		return newProblem(http.StatusConflict, "rollout-state", text(rollout.ErrState))
+	case errors.Is(err, store.ErrExists):
+		return newProblem(http.StatusConflict, "conflict", "a rollout has this id already")
 	case errors.Is(err, rollout.ErrRefused):
 		return newProblem(http.StatusForbidden, "refused", text(rollout.ErrRefused))
 	}
@@ -180,7 +182,7 @@ func (a *api) getRollout(w http.ResponseWriter, r *http.Request, req request) er
 const maxExamined = 2000
 
 func (a *api) writeRollout(ctx context.Context, w http.ResponseWriter, status int, r rollout.Rollout) error {
-	v := viewRollout(r)
+	v := viewWhole(r)
 	v.Waiting = &waitingView{Reasons: map[string]int{}}
 	if r.Machine.Total.Waiting > 0 {
 		q := store.MemberQuery{Rollout: r.ID, State: fsm.MemberWaiting, AnyPlace: true, Limit: maxExamined}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -29,7 +30,7 @@ func TestRolloutBodies(t *testing.T) {
 		for _, tt := range []struct{ name, body, field string }{
 			{"nothing", ``, ""}, {"null", `null`, "image"}, {"a list", `[]`, ""}, {"cut short", `{"image":"x"`, ""}, {"deep", strings.Repeat("[", 60_000), ""},
 			{"two", with(`"name":"x"`) + "{}", ""}, {"not UTF-8", "{\"name\":\"\xff\"}", ""}, {"unknown field", with(`"stage":[]`), "stage"},
-			{"no image", `{` + targets + `}`, "image"}, {"long image", `{"image":"` + strings.Repeat("x", 65) + `"}`, "image"},
+			{"id", with(`"id":"my-rollout"`), "id"}, {"no image", `{` + targets + `}`, "image"}, {"long image", `{"image":"` + strings.Repeat("x", 65) + `"}`, "image"},
 			{"name", with(`"name":"a\u0007"`), "name"}, {"long name", with(`"name":"` + strings.Repeat("n", 256) + `"`), "name"},
 			{"no targets", `{"image":"` + m.image + `"}`, "targets"}, {"empty targets", `{"image":"x","targets":{}}`, "targets"},
 			{"no endpoints", `{"image":"x","targets":{"endpoints":[]}}`, "targets"},
@@ -150,6 +151,27 @@ func (r *repeated) Read(p []byte) (n int, err error) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// TestLargeBodiesAtOnce: the server reads two large bodies at once; a third one has to come again.
+func TestLargeBodiesAtOnce(t *testing.T) {
+	s, _ := rolloutService(t)
+	body := `{"image":"` + s.image("1.1.0") + `","targets":{"endpoints":["dev"]}}`
+	large := func() (end func() answer) {
+		r, w := io.Pipe()
+		answered := make(chan answer, 1)
+		go func() { answered <- s.do(http.MethodPost, "/api/v1/rollouts", r, "Content-Type", jsonType) }()
+		_, _ = w.Write([]byte(body)) // the server has the header then
+		return func() answer { _ = w.Close(); return <-answered }
+	}
+	first, second := large(), large()
+	require.Eventually(t, func() bool {
+		a := s.do(http.MethodPost, "/api/v1/rollouts", io.MultiReader(strings.NewReader(body)), "Content-Type", jsonType)
+		return a.StatusCode == http.StatusServiceUnavailable
+	}, 20*time.Second, 10*time.Millisecond)
+	require.Equal(t, http.StatusCreated, s.post("/api/v1/rollouts", body).StatusCode, "a small one is served")
+	require.Equal(t, http.StatusCreated, first().StatusCode)
+	require.Equal(t, http.StatusCreated, second().StatusCode)
 }
 
 // TestRolloutOfManyEndpoints makes a rollout of the largest list, with long names, and reads its

@@ -23,6 +23,7 @@ const (
 
 // rolloutRequest is the body of POST /api/v1/rollouts.
 type rolloutRequest struct {
+	ID          string          `json:"id"`
 	Name        string          `json:"name"`
 	Image       string          `json:"image"`
 	Stages      []stageBody     `json:"stages"`
@@ -174,7 +175,7 @@ func (l endpointList) check(field string) error {
 // parse returns the request. What it does not check, the manager of rollouts does.
 func (b *rolloutRequest) parse() (q rollout.Request, err error) {
 	q = rollout.Request{
-		Name: b.Name, Image: b.Image, MaxFailure: b.MaxFailure, Downgrade: b.Downgrade, Notes: b.Notes, Start: b.Start,
+		ID: b.ID, Name: b.Name, Image: b.Image, MaxFailure: b.MaxFailure, Downgrade: b.Downgrade, Notes: b.Notes, Start: b.Start,
 	}
 	if b.Image == "" || len(b.Image) > maxID {
 		return q, invalidField("image", "must be the id of an image")

@@ -177,6 +177,7 @@ func TestRollout(t *testing.T) {
 			"stages":[{"size":1,"only":{"endpoints":["dev-2"]},"soak":"10m"},{"size":"50%","manual":true},{"size":"100%"}],
 			"concurrency":2,"rate":60,"max_failure":0.1,"missing_after":"20m","notes":"ask Sam","update":{"deadline":"12h","labels":{"ticket":"OPS-1"}}`
 		dry := decode[struct {
+			ID                string
 			Targets           int
 			First             []string
 			Stages            []int
@@ -191,7 +192,16 @@ func TestRollout(t *testing.T) {
 		require.Len(t, dry.Versions, 2)
 		require.Empty(t, decode[struct{ Items []aRollout }](t, m.get("/api/v1/rollouts")).Items, "a dry run stores nothing")
 
-		r := m.rollout(body + "}")
+		r := m.rollout(body + `,"id":"` + dry.ID + `"}`)
+		require.Equal(t, dry.ID, r.ID)
+		requireProblem(t, m.post("/api/v1/rollouts", body+`,"id":"`+dry.ID+`"}`), http.StatusConflict, "conflict")
+		turns := decode[struct{ Items []aMember }](t, m.get("/api/v1/rollouts/"+r.ID+"/members?state=waiting"))
+		for i, member := range turns.Items {
+			require.Equal(t, dry.First[i], member.Endpoint, "the dry run has shown the turns")
+		}
+		listed := decode[struct{ Items []map[string]any }](t, m.get("/api/v1/rollouts?state=active"))
+		require.Len(t, listed.Items, 1)
+		require.NotContains(t, listed.Items[0], "update", "a list has nothing that may be large")
 		require.Equal(t, "draft", r.State)
 		require.Equal(t, "it waits for its start, with 5 devices", r.Reason)
 		require.Zero(t, r.Stage)
@@ -278,31 +288,33 @@ func TestRollout(t *testing.T) {
 		require.Equal(t, "ended", names[len(names)-1])
 		require.Contains(t, names, "edited")
 		require.Equal(t, map[string]bool{"kim": true, "": true}, actors)
-		streamed := m.stream(r.ID, len(names))
-		require.Equal(t, names, streamed)
-
-		require.Equal(t, http.StatusNoContent, m.do(http.MethodDelete, "/api/v1/rollouts/"+r.ID, nil).StatusCode)
+		names = append(names, "end")
+		deleted := time.AfterFunc(time.Minute, func() {
+			require.Equal(t, http.StatusNoContent, m.do(http.MethodDelete, "/api/v1/rollouts/"+r.ID, nil).StatusCode)
+		})
+		require.Equal(t, names, m.stream(r.ID), "the stream ends when the rollout is deleted")
+		require.False(t, deleted.Stop())
 		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID), http.StatusNotFound, "not-found")
 		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/members"), http.StatusNotFound, "not-found")
 		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/events"), http.StatusNotFound, "not-found")
 	})
 }
 
-// stream returns the names of the first lines of a rollout's event stream.
-func (s *service) stream(id string, lines int) (names []string) {
+// stream returns the names of the lines of a rollout's event stream, until that ends.
+func (s *service) stream(id string) (names []string) {
 	s.t.Helper()
-	ctx, cancel := context.WithCancel(s.t.Context())
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/api/v1/rollouts/"+id+"/events", nil)
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.URL+"/api/v1/rollouts/"+id+"/events", nil)
 	require.NoError(s.t, err)
 	r.Header.Set("Accept", "text/event-stream")
 	response, err := s.Client().Do(r)
 	require.NoError(s.t, err)
 	defer response.Body.Close()
 	require.Equal(s.t, "text/event-stream", response.Header.Get("Content-Type"))
-	for scanner := bufio.NewScanner(response.Body); len(names) < lines && scanner.Scan(); {
+	for scanner := bufio.NewScanner(response.Body); scanner.Scan(); {
 		if _, event, ok := strings.Cut(scanner.Text(), `"event":"`); ok {
 			name, _, _ := strings.Cut(event, `"`)
+			names = append(names, name)
+		} else if name, ok := strings.CutPrefix(scanner.Text(), "event: "); ok {
 			names = append(names, name)
 		}
 	}

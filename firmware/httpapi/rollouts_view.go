@@ -31,14 +31,19 @@ type rolloutView struct {
 	Window      *windowBody `json:"window"`
 	StartAt     *time.Time  `json:"start_at"`
 	EndAt       time.Time   `json:"end_at"`
-	Downgrade   bool        `json:"downgrade"`
-	Select      any         `json:"select"` // null if the targets were listed
-	Update      optionsView `json:"update"`
-	Notes       string      `json:"notes"`
+	*askedView              // of a single rollout
 
 	Created time.Time  `json:"created"`
 	Started *time.Time `json:"started"`
 	Ended   *time.Time `json:"ended"`
+}
+
+// An askedView is what a rollout keeps of its request, beside the plan.
+type askedView struct {
+	Downgrade bool        `json:"downgrade"`
+	Select    any         `json:"select"` // null if the targets were listed
+	Update    optionsView `json:"update"`
+	Notes     string      `json:"notes"`
 }
 
 type stageView struct {
@@ -89,6 +94,7 @@ func moment(t time.Time) *time.Time {
 	return new(instant(t))
 }
 
+// viewRollout returns a rollout as lists show it.
 func viewRollout(r rollout.Rollout) rolloutView {
 	m := &r.Machine
 	reason, until := rollout.Describe(r)
@@ -116,13 +122,6 @@ func viewRollout(r rollout.Rollout) rolloutView {
 		rate, _ = strconv.ParseFloat(strconv.FormatFloat(rate, 'g', 6, 64), 64) // as it was asked for
 		v.Rate = &rate
 	}
-	asked, err := rollout.RequestOf(r)
-	if err == nil {
-		v.Downgrade, v.Notes, v.Update = asked.Downgrade, asked.Notes, viewOptions(asked.Update)
-		if asked.Select != nil {
-			v.Select = asked.Select
-		}
-	}
 	for i, stage := range m.Plan.Stages {
 		c := m.Stages[i]
 		v.Stages[i] = stageView{
@@ -132,7 +131,23 @@ func viewRollout(r rollout.Rollout) rolloutView {
 		if stage.Size == 0 {
 			v.Stages[i].Size = strconv.FormatFloat(math.Round(stage.Share*1e11)/1e9, 'f', -1, 64) + "%"
 		}
-		if stage.Only {
+	}
+	return v
+}
+
+// viewWhole returns a rollout with what it keeps of its request, which may be 64 KiB.
+func viewWhole(r rollout.Rollout) rolloutView {
+	v := viewRollout(r)
+	asked, err := rollout.RequestOf(r)
+	if err != nil {
+		return v
+	}
+	v.askedView = &askedView{Downgrade: asked.Downgrade, Notes: asked.Notes, Update: viewOptions(asked.Update)}
+	if asked.Select != nil {
+		v.Select = asked.Select
+	}
+	for i := range v.Stages {
+		if r.Machine.Plan.Stages[i].Only {
 			v.Stages[i].Only = asked.Only[i]
 		}
 	}
