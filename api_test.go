@@ -25,7 +25,7 @@ import (
 var budgets = map[string]int{
 	"lwm2m":                     197,
 	"firmware/fsm":              83,
-	"firmware, firmware/device": 128,
+	"firmware, firmware/device": 130,
 }
 
 // TestAPI compares the exported API of each package with its file in api: one line for each

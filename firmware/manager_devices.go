@@ -51,6 +51,31 @@ func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[De
 	}
 }
 
+// Fleet says how many devices there are, and what of.
+type Fleet struct {
+	// DeviceCounts are those that are known, by version and by model. If managers share a store,
+	// these are the devices of all of them.
+	store.DeviceCounts
+	// Listening, Asleep and Silent are those that are registered now, as lwm2m.Server.Count says.
+	Listening, Asleep, Silent int
+}
+
+// Fleet returns how many devices the store and the server know. It reads no device. The error is
+// that of the store.
+func (m *Manager) Fleet(ctx context.Context) (Fleet, error) {
+	counts, err := m.db.DeviceCounts(ctx)
+	if err != nil {
+		return Fleet{}, err
+	}
+	f := Fleet{DeviceCounts: counts}
+	var owns func(string) bool
+	if m.config.Owns != nil {
+		owns = m.owns
+	}
+	f.Listening, f.Asleep, f.Silent = m.srv.Count(owns)
+	return f, nil
+}
+
 // known adds the server's own knowledge to a record, because the store lags behind.
 func (m *Manager) known(d store.Device) DeviceInfo {
 	k := DeviceInfo{Device: d}

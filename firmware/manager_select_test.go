@@ -12,6 +12,8 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -200,5 +202,52 @@ func TestLabelsOutliveRegistrations(t *testing.T) {
 		_, err = w.mgr.SetLabels(w.ctx, "", labels)
 		require.True(t, errors.As(err, &wrong))
 		has("after calls that were refused")
+	})
+}
+
+// TestFleetCounts counts devices that listen, sleep, are silent, and are not registered.
+func TestFleetCounts(t *testing.T) {
+	inWorld(t, firmware.ManagerConfig{Inventory: true}, func(w *world) {
+		want := firmware.Fleet{}
+		check := func(when string) {
+			t.Helper()
+			got, err := w.mgr.Fleet(w.ctx)
+			require.NoError(t, err)
+			require.Equal(t, want, got, when)
+		}
+		check("without devices")
+		_, err := w.mgr.SetLabels(w.ctx, "later", map[string]string{"site": "oslo"})
+		require.NoError(t, err)
+		for n := range 3 {
+			w.deviceNamed(fmt.Sprint("d", n), fmt.Sprint("10.0.1.", n+1), firmwaretest.Script{Version: oldFW, Device: acme})
+		}
+		w.deviceThat("sleeper", "10.0.1.4", func(c *lwm2m.ClientConfig) { c.Queue = true }, firmwaretest.Script{Version: newFW})
+		time.Sleep(30 * time.Second)
+		want.Devices, want.Listening, want.Asleep = 5, 4, 0
+		want.WithVersion, want.Versions = 4, []store.DeviceCount{{Value: oldFW, Devices: 3}, {Value: newFW, Devices: 1}}
+		want.WithModel, want.Models = 3, []store.DeviceCount{{Value: "S1", Devices: 3}}
+		check("while all listen")
+		time.Sleep(2 * time.Minute)
+		want.Listening, want.Asleep = 3, 1
+		check("when one sleeps")
+
+		w.net.SetDefault(simnet.Conditions{Loss: 1})
+		_, err = w.srv.Read(w.ctx, "d0", lwm2m.NewPath(3, 0))
+		require.ErrorIs(t, err, lwm2m.ErrTimeout)
+		want.Listening, want.Silent = 2, 1
+		check("when one has not answered")
+		w.net.SetDefault(simnet.Conditions{Delay: 20 * time.Millisecond})
+		_, err = w.srv.Read(w.ctx, "d0", lwm2m.NewPath(3, 0))
+		require.NoError(t, err)
+		want.Listening, want.Silent = 3, 0
+		check("when it answers again")
+
+		require.NoError(t, w.mgr.DeleteDevice(w.ctx, "d2"))
+		w.net.SetDefault(simnet.Conditions{Loss: 1})
+		time.Sleep(48 * time.Hour)
+		want.Listening, want.Asleep = 0, 0
+		want.Devices, want.WithVersion, want.WithModel = 4, 3, 2
+		want.Versions[0].Devices, want.Models[0].Devices = 2, 2
+		check("when their lifetimes are over")
 	})
 }

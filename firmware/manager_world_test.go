@@ -172,10 +172,16 @@ func (w *world) device(script firmwaretest.Script) *firmwaretest.Device {
 }
 
 func (w *world) deviceNamed(name, host string, script firmwaretest.Script) *firmwaretest.Device {
-	d := firmwaretest.NewDevice(lwm2m.ClientConfig{
+	return w.deviceThat(name, host, func(*lwm2m.ClientConfig) {}, script)
+}
+
+func (w *world) deviceThat(name, host string, set func(*lwm2m.ClientConfig), script firmwaretest.Script) *firmwaretest.Device {
+	config := lwm2m.ClientConfig{
 		Endpoint: name, Server: "coap://" + serverAddress, Logger: testLogger(w.t, "device"),
 		Listen: func(context.Context) (net.PacketConn, error) { return w.net.Listen(host + ":0") },
-	}, script)
+	}
+	set(&config)
+	d := firmwaretest.NewDevice(config, script)
 	w.devices.Go(func() { _ = d.Run(w.ctx) })
 	return d
 }

@@ -21,6 +21,9 @@ import (
 // Image is a version of firmware in a [Repository].
 type Image = store.Image
 
+// Compatible says in Image.Compatible for which devices an image is made.
+type Compatible = store.Compatible
+
 // DefaultMaxSize is the default of RepositoryConfig.MaxSize.
 const DefaultMaxSize = 1 << 30
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,6 +159,40 @@ func (s *Server) Registrations() iter.Seq[Registration] {
 			}
 		}
 	}
+}
+
+// Count returns how many endpoints are registered, among those that selects reports, or with nil
+// among all: how many listen, how many are in queue mode and sleep, and how many are silent. A
+// silent device has left the last request unanswered, or there is no way to it (see Reachable).
+// Count looks at every registration in memory.
+func (s *Server) Count(selects func(endpoint string) bool) (listening, asleep, silent int) {
+	s.ensureLoaded()
+	s.mu.Lock()
+	all := make([]*device, 0, s.table.byEndpoint.Len())
+	for d := range s.table.byEndpoint.All() {
+		all = append(all, d)
+	}
+	s.mu.Unlock()
+	if selects != nil {
+		all = slices.DeleteFunc(all, func(d *device) bool { return !selects(d.endpoint) })
+	}
+	const some = 1000 // for which other callers wait
+	for part := range slices.Chunk(all, some) {
+		s.mu.Lock()
+		for now, i := s.now(), 0; i < len(part); i++ {
+			switch d := part[i]; {
+			case !s.holds(d, now):
+			case !d.reachable || !d.queue() && !d.awake:
+				silent++
+			case !d.awake:
+				asleep++
+			default:
+				listening++
+			}
+		}
+		s.mu.Unlock()
+	}
+	return listening, asleep, silent
 }
 
 // enter counts a socket that the server begins to serve; the first one starts the timers. It fails

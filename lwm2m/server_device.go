@@ -30,7 +30,7 @@ type device struct {
 	index   int32         // in the table's heap, -1 when not there
 
 	secured   bool
-	awake     bool // in queue mode: listens, as far as the server knows
+	awake     bool // listens, as far as the server knows; without queue mode: has left no request unanswered since it was heard
 	reachable bool // the server can send to peer
 	settling  bool // the answer to its Register is on the way
 }

@@ -26,7 +26,11 @@ func (s *Server) unanswered(ss *session, err error) (asleep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := ss.device
-	if !d.queue() || d.id != ss.id || d.peer != ss.peer {
+	if d.id != ss.id || d.peer != ss.peer {
+		return false
+	}
+	if !d.queue() {
+		d.awake = false
 		return false
 	}
 	s.fallAsleep(d)

@@ -90,6 +90,7 @@ func (s *Server) resume() {
 		}
 		d.expires = now + min(lifetime-time.Duration(wall-since)+late, lifetime)
 		d.heard = min(now-s.awakeTime(d), d.expires-lifetime)
+		d.awake = !d.queue()
 		s.schedule(d)
 	}
 }

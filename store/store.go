@@ -184,9 +184,11 @@ const MaxSkipped = 1000
 // DeviceCounts says how many devices a store has. Each list is ordered by value, and has no counts
 // of zero, no empty values, and at most [MaxDeviceCounts] values: the lowest ones.
 type DeviceCounts struct {
-	Devices  uint64        // all of them
-	Versions []DeviceCount // by Firmware.Version
-	Models   []DeviceCount // by Facts.Model
+	Devices     uint64        // all of them
+	WithVersion uint64        // those that have a Firmware.Version
+	Versions    []DeviceCount // by Firmware.Version
+	WithModel   uint64        // those that have a Facts.Model
+	Models      []DeviceCount // by Facts.Model
 }
 
 // A DeviceCount says how many devices have one value.

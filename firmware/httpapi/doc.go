@@ -11,12 +11,16 @@
 // Every path starts with /api/v1. The handler ignores what precedes the first /api/v1: the program
 // may mount it under any prefix.
 //
-//	POST   /api/v1/images?version=V&name=N           body: application/octet-stream; answers with the image, also if it exists already
+//	POST   /api/v1/images?version=V&name=N           body: application/octet-stream; answers with the image, also if it exists already;
+//	                                                 ?manufacturer, ?model, ?hardware say for which devices it is made
 //	GET    /api/v1/images                            ?limit, ?cursor
 //	GET    /api/v1/images/{image}
 //	DELETE /api/v1/images/{image}                    409 while an active update needs it, or the program that runs the server
-//	GET    /api/v1/devices                           ?limit, ?cursor
+//	GET    /api/v1/devices                           ?limit, ?cursor, ?label.NAME, ?manufacturer, ?model, ?hardware, ?version,
+//	                                                 ?version_below, ?registered=true: each device that fits all of them
 //	GET    /api/v1/devices/{endpoint}                the endpoint is percent-encoded
+//	PUT    /api/v1/devices/{endpoint}/labels         body: application/json, {"site": "oslo"}; replaces all its labels
+//	GET    /api/v1/fleet                             how many devices there are, by state, version and model
 //	DELETE /api/v1/devices/{endpoint}                deletes its record, also that it used credentials; 409 while it has an active update
 //	GET    /api/v1/devices/{endpoint}/resources      reads several paths at once: ?path=/3/0/3&path=/5/0
 //	PUT    /api/v1/devices/{endpoint}/resources      body: application/json; writes values at several paths at once
@@ -279,6 +283,21 @@
 // many records, the server stops before the page is full, so that each page takes milliseconds.
 // ?outcome= (empty) selects the active updates.
 //
+// The parameters of devices select those that fit all of them: ?label.site=oslo a label,
+// ?manufacturer=, ?model=, ?hardware= and ?version= a value that the device reports, byte by byte.
+// ?version_below=2.0 selects devices that run a semantic version lower than 2.0, and none whose
+// version is something else. ?registered=true selects devices whose registration has not ended.
+//
+// The fleet is
+//
+//	{"devices": 4711, "states": {"registered": 4000, "asleep": 600, "silent": 11, "not_registered": 100},
+//	 "versions": [{"version": "1.1.0", "devices": 4700}, {"version": null, "devices": 11}], "models": [{"model": "S1", "devices": 4711}]}
+//
+// where asleep are devices in queue mode that do not listen now, silent those that have left the
+// last request unanswered or cannot be reached, registered the others that are registered, and null
+// stands for devices whose version or model is not known. With more than 1000 of either,
+// more_versions or more_models says how many devices have one that is not listed.
+//
 // Counts are a list without pages, of items such as {"image": "6f1c...", "outcome": "succeeded",
 // "updates": 4711}, with the outcome "" for active updates. They count the updates that the server
 // has, not those that were deleted.
@@ -294,19 +313,28 @@
 // Times are RFC 3339 in UTC, to the microsecond. An unknown value is "" or 0, unless this page says
 // that it is null or absent. An image is
 //
-//	{"id": "6f1c...", "name": "sensor", "version": "1.1.0", "size": 262144, "sha256": "a3...", "created": "..."}
+//	{"id": "6f1c...", "name": "sensor", "version": "1.1.0", "size": 262144, "sha256": "a3...", "created": "...",
+//	 "compatible": {"model": "S1"}}
 //
-// and a device is
+// where compatible says what a device must report of itself (3/0/0, 3/0/1, 3/0/18) to get it; {}
+// fits all. An update to an image that is known not to be made for its device is 400, and one that
+// the device's answers show later ends with the reason incompatible, both unless force is true.
+//
+// A device is
 //
 //	{"endpoint": "dev", "address": "192.0.2.7:5683", "transport": "coap", "lwm2m_version": "1.1", "lifetime": 300,
 //	 "queue_mode": false, "online": true, "registered": "...", "last_seen": "...",
-//	 "attributes": {"site": "north"},
+//	 "attributes": {"site": "north"}, "labels": {"site": "oslo"},
+//	 "facts": {"manufacturer": "Acme", "model": "S1", "hardware": null, "zone": "Europe/Oslo", "offset": "+01:00", "read": "..."},
 //	 "firmware": {"state": "idle", "result": {"code": 0, "name": "default"}, "version": "1.0.0",
 //	              "protocols": ["coap", "http"], "delivery": "both", "holds_package": null, "read": "..."}}
 //
 // where online says that the device is registered and, as far as the server knows, reachable: it is
 // false once the device's connection has ended. attributes are the further parameters of its
-// Register, which LwM2M does not define. lifetime is in seconds, 0 if unlimited. registered
+// Register, which LwM2M does not define. labels are what the operators said of the device, of which
+// PUT .../labels replaces all: at most 32, with names of a to z, 0 to 9 and -, and values of up to
+// 63 bytes. Only DELETE of the device removes them. facts are what the device says of itself in
+// Object 3, null as in firmware. lifetime is in seconds, 0 if unlimited. registered
 // and last_seen are absent if the device never registered; read is the time when the server read
 // the firmware's values from the device, absent if it never did. An unknown value of the firmware
 // is null: the server has not read it, or the device lacks the resource, refuses to show it, or

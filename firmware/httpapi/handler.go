@@ -215,6 +215,9 @@ type manager interface {
 	Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[firmware.DeviceInfo, error]
 	Device(ctx context.Context, endpoint string) (firmware.DeviceInfo, error)
 	DeleteDevice(ctx context.Context, endpoint string) error
+	Select(ctx context.Context, s firmware.Selector, after string, limit int) iter.Seq2[firmware.DeviceInfo, error]
+	SetLabels(ctx context.Context, endpoint string, labels map[string]string) (firmware.DeviceInfo, error)
+	Fleet(ctx context.Context) (firmware.Fleet, error)
 	Do(ctx context.Context, r lwm2m.Request) (lwm2m.Answer, error)
 	Model(endpoint string, object uint16) (*lwm2m.ObjectModel, bool)
 }

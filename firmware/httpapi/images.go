@@ -44,7 +44,12 @@ func (a *api) deleteImage(w http.ResponseWriter, r *http.Request, req request) e
 // addImage streams the body into the repository. A repeated upload is harmless: the same bytes
 // under the same name and version are the same image.
 func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) error {
-	image := firmware.Image{Name: req.query.get("name"), Version: req.query.get("version")}
+	image := firmware.Image{
+		Name: req.query.get("name"), Version: req.query.get("version"),
+		Compatible: firmware.Compatible{
+			Manufacturer: req.query.get("manufacturer"), Model: req.query.get("model"), Hardware: req.query.get("hardware"),
+		},
+	}
 	if image.Version == "" {
 		return invalidQuery("version", "version is missing: what resource 3/0/3 of a device that runs the image says")
 	}
@@ -53,6 +58,12 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 	}
 	if problem := names.Check(image.Name, 0, maxVersion); problem != "" {
 		return invalidQuery("name", "name "+problem)
+	}
+	for _, name := range []string{"manufacturer", "model", "hardware"} {
+		// An empty value, perhaps one that a page left out by mistake, would fit every device.
+		if problem := names.Check(req.query.get(name), 1, store.MaxFact); req.query.has(name) && problem != "" {
+			return invalidQuery(name, name+" "+problem)
+		}
 	}
 	switch {
 	case r.ContentLength > a.config.MaxImage:

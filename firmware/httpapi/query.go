@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
@@ -19,7 +21,8 @@ const (
 	maxLimit     = 1000
 )
 
-// query holds the parameters that a call knows, each at most once, except label and path.
+// query holds the parameters that a call knows, each at most once, except label and path. A call
+// that knows "label." knows all names that begin so.
 type query url.Values
 
 func parseQuery(r *http.Request, known []string) (query, error) {
@@ -28,13 +31,18 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 		return nil, newProblem(http.StatusBadRequest, "invalid-query", "the query is not encoded as it should be")
 	}
 	for name, list := range values {
+		family, of, _ := strings.Cut(name, ".")
 		switch {
-		case !slices.Contains(known, name):
+		case of != "" && slices.Contains(known, family+"."):
+			if len(list) > 1 {
+				return nil, invalidQuery(clip(name, 40), clip(name, 40)+" is given more than once")
+			}
+		case !slices.Contains(known, name) || strings.HasSuffix(name, "."):
 			detail := "unknown parameter " + strconv.Quote(clip(name, 40)) + "; this call knows "
 			if len(known) == 0 {
 				return nil, invalidQuery(clip(name, 40), detail+"none")
 			}
-			return nil, invalidQuery(clip(name, 40), detail+strings.Join(known, ", "))
+			return nil, invalidQuery(clip(name, 40), detail+strings.ReplaceAll(strings.Join(known, ", "), ".", ".NAME"))
 		case len(list) > 1 && name != "label" && name != "path":
 			return nil, invalidQuery(name, name+" is given more than once")
 		}
@@ -73,6 +81,39 @@ func (q query) labels() (map[string]string, error) {
 		return nil, invalidQuery("label", "label is not valid: "+strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "))
 	}
 	return labels, nil
+}
+
+// selector returns which devices a list has.
+func (q query) selector() (firmware.Selector, error) {
+	s := firmware.Selector{
+		Manufacturer: q.get("manufacturer"), Model: q.get("model"), Hardware: q.get("hardware"),
+		Version: q.get("version"), VersionBelow: q.get("version_below"), Registered: q.has("registered"),
+	}
+	// An empty value, perhaps one that a page left out by mistake, would select everything.
+	for _, name := range []string{"manufacturer", "model", "hardware", "version", "version_below"} {
+		if q.has(name) && q.get(name) == "" {
+			return s, invalidQuery(name, name+" is empty")
+		}
+	}
+	if s.Registered && q.get("registered") != "true" {
+		return s, invalidQuery("registered", "registered can only be true")
+	}
+	for name, values := range q {
+		if name, ok := strings.CutPrefix(name, "label."); ok {
+			if s.Labels == nil {
+				s.Labels = make(map[string]string)
+			}
+			s.Labels[name] = values[0]
+		}
+	}
+	if wrong, ok := errors.AsType[*firmware.RequestError](s.Check()); ok {
+		name := wrong.Field
+		if name == "labels" {
+			name = "label."
+		}
+		return s, invalidQuery(name, wrong.Field+" "+wrong.Problem)
+	}
+	return s, nil
 }
 
 // limit returns the requested size of a page.

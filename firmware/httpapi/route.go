@@ -97,13 +97,20 @@ func (a *api) singles() []route {
 	return []route{
 		{"images", map[string]*call{
 			http.MethodGet:  {action: ReadImages, query: paging, serve: a.listImages},
-			http.MethodPost: {action: WriteImages, query: []string{"version", "name"}, contentType: octetStream, serve: a.addImage},
+			http.MethodPost: {action: WriteImages, query: []string{"version", "name", "manufacturer", "model", "hardware"}, contentType: octetStream, serve: a.addImage},
 		}},
 		{"images/{image}", map[string]*call{
 			http.MethodGet:    {action: ReadImages, serve: a.getImage},
 			http.MethodDelete: {action: WriteImages, serve: a.deleteImage},
 		}},
-		{"devices", map[string]*call{http.MethodGet: {action: ReadDevices, query: paging, serve: a.listDevices}}},
+		{"devices", map[string]*call{http.MethodGet: {
+			action: ReadDevices, serve: a.listDevices,
+			query: append(paging[:2:2], "label.", "manufacturer", "model", "hardware", "version", "version_below", "registered"),
+		}}},
+		{"devices/{endpoint}/labels", map[string]*call{
+			http.MethodPut: {action: WriteDevices, contentType: applicationJSON, serve: a.putLabels},
+		}},
+		{"fleet", map[string]*call{http.MethodGet: {action: ReadDevices, serve: a.getFleet}}},
 		{"devices/{endpoint}", map[string]*call{
 			http.MethodGet:    {action: ReadDevices, serve: a.getDevice},
 			http.MethodDelete: {action: WriteDevices, serve: a.deleteDevice},

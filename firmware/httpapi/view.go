@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -47,91 +46,14 @@ type imageView struct {
 	Size    int64     `json:"size"`
 	SHA256  string    `json:"sha256"`
 	Created time.Time `json:"created"`
+
+	Compatible firmware.Compatible `json:"compatible"` // with what devices; {} for all
 }
 
 func viewImage(i firmware.Image) imageView {
-	return imageView{ID: i.ID, Name: i.Name, Version: i.Version, Size: i.Size, SHA256: i.SHA256, Created: i.Created}
-}
-
-type deviceView struct {
-	Endpoint   string       `json:"endpoint"`
-	Address    string       `json:"address"`
-	Transport  string       `json:"transport"`
-	Version    string       `json:"lwm2m_version"`
-	Lifetime   int64        `json:"lifetime"` // seconds
-	Queue      bool         `json:"queue_mode"`
-	Online     bool         `json:"online"`
-	Registered time.Time    `json:"registered,omitzero"`
-	LastSeen   time.Time    `json:"last_seen,omitzero"`
-	Attributes labels       `json:"attributes"` // further parameters of the Register
-	Firmware   firmwareView `json:"firmware"`
-}
-
-// In a firmwareView null means unknown.
-type firmwareView struct {
-	State     *string     `json:"state"`
-	Result    *resultView `json:"result"`
-	Version   *string     `json:"version"`
-	Protocols []string    `json:"protocols"`
-	Delivery  *string     `json:"delivery"`
-	Component string      `json:"component,omitempty"`
-	Package   *string     `json:"holds_package"` // SHA-256
-	Read      time.Time   `json:"read,omitzero"` // when; absent if never
-}
-
-func viewFirmware(f store.Firmware) firmwareView {
-	v := firmwareView{Component: f.Component, Read: f.Read}
-	if f.State != nil {
-		v.State = new(f.State.String())
+	return imageView{
+		ID: i.ID, Name: i.Name, Version: i.Version, Size: i.Size, SHA256: i.SHA256, Created: i.Created, Compatible: i.Compatible,
 	}
-	if f.Result != nil {
-		v.Result = new(viewResult(*f.Result))
-	}
-	if f.Version != "" {
-		v.Version = new(f.Version)
-	}
-	if f.Protocols != nil {
-		v.Protocols = make([]string, len(f.Protocols))
-	}
-	for i, n := range f.Protocols {
-		v.Protocols[i] = strconv.Itoa(n)
-		if p, ok := fsm.ProtocolNumber(int64(n)); ok {
-			v.Protocols[i] = p.String()
-		}
-	}
-	if f.Delivery != nil {
-		v.Delivery = new(f.Delivery.String())
-	}
-	if f.Holds != "" {
-		v.Package = new(f.Holds)
-	}
-	return v
-}
-
-func viewDevice(d firmware.DeviceInfo) deviceView {
-	return deviceView{
-		Endpoint:   d.Endpoint,
-		Address:    d.Registration.Address,
-		Transport:  d.Registration.Transport,
-		Version:    d.Registration.Version,
-		Lifetime:   int64(d.Registration.Lifetime / time.Second),
-		Queue:      d.Registration.Queue,
-		Online:     d.Online,
-		Registered: d.Registration.Registered,
-		LastSeen:   instant(d.Registration.LastSeen),
-		Attributes: viewAttributes(d.Registration.Attributes),
-		Firmware:   viewFirmware(d.Firmware),
-	}
-}
-
-// viewAttributes returns the attributes of a registration by name.
-func viewAttributes(s string) labels {
-	values, _ := url.ParseQuery(s)
-	all := make(labels, len(values))
-	for name, list := range values {
-		all[name] = list[0]
-	}
-	return all
 }
 
 type resultView struct {

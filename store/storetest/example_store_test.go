@@ -473,6 +473,7 @@ func (s *mapStore) DeviceCounts(ctx context.Context) (c store.DeviceCounts, err 
 		versions[d.Firmware.Version]++
 		models[d.Facts.Model]++
 	}
+	c.WithVersion, c.WithModel = c.Devices-versions[""], c.Devices-models[""]
 	c.Versions, c.Models = lowest(versions), lowest(models)
 	return c, nil
 }

@@ -203,8 +203,10 @@ func testSelection(t *testing.T, db store.Store) {
 		}
 		got, err := db.DeviceCounts(t.Context())
 		failsWith(t, "DeviceCounts", err, nil)
-		equal(t, "counts of devices", got,
-			store.DeviceCounts{Devices: uint64(len(devices)), Versions: sorted(versions), Models: sorted(models)})
+		n := uint64(len(devices))
+		want := store.DeviceCounts{Devices: n, WithVersion: n - versions[""], WithModel: n - models[""]}
+		want.Versions, want.Models = sorted(versions), sorted(models)
+		equal(t, "counts of devices", got, want)
 	}
 	check()
 	put(0, "1.1", "S1", "oslo")
@@ -237,7 +239,7 @@ func testManyValues(t *testing.T, db store.Store) {
 	commit(t, db, changes...)
 	c, err := db.DeviceCounts(t.Context())
 	failsWith(t, "DeviceCounts", err, nil)
-	if c.Devices != n || len(c.Versions) != store.MaxDeviceCounts || c.Versions[0] != (store.DeviceCount{Value: "v00000", Devices: 1}) {
+	if c.Devices != n || c.WithVersion != n || c.WithModel != 0 || len(c.Versions) != store.MaxDeviceCounts || c.Versions[0] != (store.DeviceCount{Value: "v00000", Devices: 1}) {
 		t.Fatalf("DeviceCounts = %d devices, %d versions", c.Devices, len(c.Versions))
 	}
 	for _, q := range []store.DeviceQuery{{Versions: versions}, {Versions: versions[:50]}} {
@@ -287,9 +289,11 @@ func (s *spoilt) labels() {
 		failsWith(s, "DeviceCounts", err, nil)
 		want := store.DeviceCounts{Devices: 5}
 		if d.Firmware.Version != "" {
+			want.WithVersion = 1
 			want.Versions = []store.DeviceCount{{Value: d.Firmware.Version, Devices: 1}}
 		}
 		if d.Facts.Model != "" {
+			want.WithModel = 1
 			want.Models = []store.DeviceCount{{Value: d.Facts.Model, Devices: 1}}
 		}
 		equal(s, fmt.Sprint("counts after change ", n), c, want)

@@ -56,11 +56,18 @@ func (o *overlay) move(endpoint, fact, old, now string) {
 	}
 	if old != "" {
 		o.unlist(endpoint, fact, old)
+	} else {
+		o.countDevices(withFact(fact), 1)
 	}
 	if now != "" {
 		o.list(endpoint, fact, now)
+	} else {
+		o.countDevices(withFact(fact), -1)
 	}
 }
+
+// withFact returns the key in deviceCounts of the number of devices that have any value of a fact.
+func withFact(fact string) []byte { return join(fact, "") }
 
 func (o *overlay) list(endpoint, fact, value string) {
 	o.put(byFact, factKey(fact, value, endpoint), mark)
@@ -220,7 +227,7 @@ func (o *overlay) salvage(endpoint string) map[string]string {
 				}
 				labels[name] = value
 			} else {
-				o.unlist(endpoint, fact, value)
+				o.move(endpoint, fact, value, "")
 			}
 		}
 		if from, values = after(prefix), values+1; values == maxSalvageOfFact {
@@ -365,23 +372,26 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[stor
 // DeviceCounts implements store.Store.
 func (s *Store) DeviceCounts(ctx context.Context) (c store.DeviceCounts, err error) {
 	err = s.view(ctx, func(r Reader) error {
-		c = store.DeviceCounts{
-			Devices:  parseNumber(r.Get(deviceCounts, allDevices)),
-			Versions: countsOf(r, factVersion), Models: countsOf(r, factModel),
-		}
+		c = store.DeviceCounts{Devices: parseNumber(r.Get(deviceCounts, allDevices))}
+		c.WithVersion, c.Versions = countsOf(r, factVersion)
+		c.WithModel, c.Models = countsOf(r, factModel)
 		return nil
 	})
 	return c, err
 }
 
-// countsOf returns the counts of the lowest values of a fact.
-func countsOf(r Reader, fact string) (all []store.DeviceCount) {
-	prefix := join(fact, "")
+// countsOf returns how many devices have a fact, and the counts of its lowest values.
+func countsOf(r Reader, fact string) (with uint64, all []store.DeviceCount) {
+	prefix := withFact(fact)
 	for key, n := range r.Ascend(deviceCounts, prefix) {
 		if !bytes.HasPrefix(key, prefix) || len(all) == store.MaxDeviceCounts {
 			break
 		}
-		all = append(all, store.DeviceCount{Value: string(rest(key)), Devices: parseNumber(n)})
+		if value := string(rest(key)); value != "" {
+			all = append(all, store.DeviceCount{Value: value, Devices: parseNumber(n)})
+		} else {
+			with = parseNumber(n)
+		}
 	}
-	return all
+	return with, all
 }

@@ -37,7 +37,7 @@ const (
 	devices                     // endpoint -> record, without the times of seen
 	seen                        // endpoint -> sighting, if it has registered
 	byFact                      // fact, value, endpoint -> mark; see factKey
-	deviceCounts                // fact, value -> number of devices; allDevices -> number
+	deviceCounts                // fact, value -> number of devices; withFact, allDevices -> number
 	secured                     // endpoint -> mark, if its record says so, or did before it was damaged
 	rollouts                    // id -> record
 	activeRollouts              // id -> mark
