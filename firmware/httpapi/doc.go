@@ -109,6 +109,7 @@
 //	PUT    .../resources/3/0/14                      {"value": "+02:00"}
 //	PUT    .../resources/1/0                         {"values": [{"path": "/1/0/1", "value": 300}, ...]}; what it does not name goes
 //	POST   .../resources/1/0                         {"values": [{"path": "/1/0/1", "value": 300}]}; what it does not name stays
+//	PUT    .../resources/3303/0/5700?attributes=true {"attributes": {"pmin": 10, "gt": 30.5, "st": null}}, Write-Attributes; null removes one
 //	PUT    .../resources                             {"values": [{"path": "/1/0/1", "value": 300}, ...]}, Write-Composite: all or none
 //	POST   .../resources/3/0/4                       executes; no body, or {"arguments": "0='text',5"}
 //	POST   .../resources/3303                        creates {"values": [{"path": "/3303/7/5700", "value": 21.5}]}; without a body the

@@ -169,9 +169,15 @@ func viewLinks(found []lwm2m.Discovered, m *models) linksView {
 }
 
 // replaceResources writes an instance, a resource or a resource instance, or values anywhere on the
-// device.
+// device, or attributes.
 func (a *api) replaceResources(w http.ResponseWriter, r *http.Request, req request) error {
-	if req.path.IsObject() {
+	attributes, err := req.query.flag("attributes")
+	switch {
+	case err != nil:
+		return err
+	case attributes:
+		return a.writeAttributes(w, r, req)
+	case req.path.IsObject():
 		return wrongPath("PUT needs an instance, a resource or a resource instance")
 	}
 	entries, err := a.readEntries(w, r, req)
@@ -184,6 +190,39 @@ func (a *api) replaceResources(w http.ResponseWriter, r *http.Request, req reque
 			return invalidField("values", "must not be empty")
 		}
 		t.request.Operation = lwm2m.OpWriteComposite
+	}
+	return a.ask(w, r, req, t)
+}
+
+// writeAttributes sets and removes notification attributes.
+func (a *api) writeAttributes(w http.ResponseWriter, r *http.Request, req request) error {
+	if req.query.has("format") {
+		return invalidQuery("format", "format is not for attributes")
+	}
+	var body struct {
+		Attributes map[string]*float64 `json:"attributes"`
+	}
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	if len(body.Attributes) == 0 {
+		return invalidField("attributes", "must not be empty")
+	}
+	t := task{request: lwm2m.Request{Operation: lwm2m.OpWriteAttributes, Path: req.path}, show: noContent}
+	for attribute := lwm2m.AttributePMin; attribute <= lwm2m.AttributeHQMax; attribute++ {
+		name := attribute.String()
+		value, named := body.Attributes[name]
+		delete(body.Attributes, name)
+		switch {
+		case !named:
+		case value == nil:
+			t.request.Attributes.Clear(attribute)
+		case t.request.Attributes.Set(attribute, *value) != nil:
+			return invalidField("attributes."+name, "cannot have the value "+strconv.FormatFloat(*value, 'g', -1, 64))
+		}
+	}
+	for name := range body.Attributes {
+		return invalidField("attributes."+clip(name, 20), "is no notification attribute")
 	}
 	return a.ask(w, r, req, t)
 }

@@ -331,6 +331,25 @@ func TestResourceCalls(t *testing.T) {
 		require.Equal(t, map[string]float64{"pmin": 5, "lt": 1.5}, found["/30000/0/1"], "%v", links)
 		require.Contains(t, found, "/30000/0/99")
 		l.ok(200, "GET", "resources/30000/0/1?discover=true", "")
+
+		// Write-Attributes.
+		l.ok(204, "PUT", "resources/30000/0/1?attributes=true&timeout=10s", `{"attributes":{"pmin":null,"pmax":60,"lt":-2.5}}`)
+		require.NoError(t, json.Unmarshal([]byte(l.ok(200, "GET", "resources/30000/0/1?discover=true", "")), &links))
+		require.Equal(t, map[string]float64{"pmax": 60, "lt": -2.5}, links.Links[0].Attributes)
+		l.ok(204, "PUT", "resources/30000?attributes=true", `{"attributes":{"pmin":1}}`)
+		for body, field := range map[string]string{
+			`{}`: "attributes", `{"attributes":{}}`: "attributes", `{"attributes":null}`: "attributes", `{"attributes":[]}`: "attributes",
+			`{"attributes":{"pmin":1.5}}`: "attributes.pmin", `{"attributes":{"st":0}}`: "attributes.st", `{"attributes":{"pmin":"1"}}`: "attributes",
+			`{"attributes":{"PMin":1}}`: "attributes.PMin", `{"attributes":{"pmin":1,"pmin":2}}`: "attributes.pmin",
+			`{"attributes":{"` + strings.Repeat("x", 30) + `":1}}`: "attributes." + strings.Repeat("x", 20), `{"value":1}`: "value",
+		} {
+			p := requireProblem(t, l.do("PUT", "resources/30000/0/1?attributes=true", body), 400, "invalid-field")
+			require.True(t, strings.HasPrefix(p.Field, field), "%s: %s", body, p.Field)
+		}
+		requireProblem(t, l.do("PUT", "resources/30000/0/1?attributes=true", `{"attributes":{"pmin":10,"pmax":5}}`), 400, "device-refused")
+		requireProblem(t, l.do("PUT", "resources/30000/0/1?attributes=true&format=tlv", `{"attributes":{"pmin":1}}`), 400, "invalid-query")
+		requireProblem(t, l.do("PUT", "resources/30000/0/1?attributes=yes", `{"attributes":{"pmin":1}}`), 400, "invalid-query")
+		requireProblem(t, l.do("PUT", "resources?attributes=true", `{"attributes":{"pmin":1}}`), 400, "invalid-query")
 	})
 }
 

@@ -93,7 +93,6 @@ func (a *api) singles() []route {
 	paging := []string{"limit", "cursor"}
 	read := []string{"format", "timeout", "wait", "observe"}
 	write := []string{"format", "timeout", "wait"}
-	replace := &call{action: WriteResources, query: write, contentType: applicationJSON, serve: a.replaceResources}
 	return []route{
 		{"images", map[string]*call{
 			http.MethodGet:  {action: ReadImages, query: paging, serve: a.listImages},
@@ -117,11 +116,11 @@ func (a *api) singles() []route {
 		}},
 		{"devices/{endpoint}/resources", map[string]*call{
 			http.MethodGet: {action: ReadResources, query: append(read[:len(read):len(read)], "path"), serve: a.readResources},
-			http.MethodPut: replace,
+			http.MethodPut: {action: WriteResources, query: write, contentType: applicationJSON, serve: a.replaceResources},
 		}},
 		{"devices/{endpoint}/resources/...", map[string]*call{
 			http.MethodGet:    {action: ReadResources, query: append(read[:len(read):len(read)], "discover"), serve: a.readResources},
-			http.MethodPut:    replace,
+			http.MethodPut:    {action: WriteResources, query: append(write[:3:3], "attributes"), contentType: applicationJSON, serve: a.replaceResources},
 			http.MethodPost:   {action: WriteResources, query: write, serve: a.postResources},
 			http.MethodDelete: {action: WriteResources, query: []string{"timeout", "wait"}, serve: a.deleteResources},
 		}},
