@@ -116,6 +116,7 @@ func TestAccess(t *testing.T) {
 		"GET images": {open: true}, "POST images": {open: true, body: "bytes"},
 		"GET images/{image}": {open: true}, "DELETE images/{image}": {open: true},
 		"GET devices": {}, "GET devices/{endpoint}": {}, "DELETE devices/{endpoint}": {},
+		"PUT devices/{endpoint}/labels": {body: `{"site":"oslo"}`}, "GET fleet": {},
 		"GET devices/{endpoint}/resources": {query: "?path=/3/0/3"}, "PUT devices/{endpoint}/resources": {body: values},
 		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {body: values},
 		"POST devices/{endpoint}/resources/...": {}, "DELETE devices/{endpoint}/resources/...": {},
@@ -186,7 +187,7 @@ func TestAccess(t *testing.T) {
 				query = "?endpoint=mine"
 			}
 			w, access = send("mine", f.mine, query, "mine")
-			if key == "GET devices" || key == "GET counts" || strings.Contains(pattern, "rollouts") {
+			if key == "GET devices" || key == "GET fleet" || key == "GET counts" || strings.Contains(pattern, "rollouts") {
 				require.Empty(t, access.Endpoint)
 				require.Equal(t, http.StatusForbidden, w.Code)
 				if strings.Contains(pattern, "{rollout}") {
@@ -218,7 +219,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table.
-	require.Equal(t, 39, func() (n int) {
+	require.Equal(t, 41, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
 		}
