@@ -59,7 +59,7 @@ func TestRollout(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "40", "-failing", "0.1", "-rolling-back", "0.1", "-rollout", "-at-a-time", "10",
 		"-yardstick=false", "-timeout", "1m")
 	require.NoError(t, err, out)
-	require.Regexp(t, `as a rollout: 40 members created in \S+; 40 of 40 devices done in`, out)
+	require.Regexp(t, `as a rollout: 40 members planned in \S+, created in \S+; 40 of 40 devices done in`, out)
 	require.Regexp(t, `commits, Registers not counted +\d+\.\d +\d\.\d +\d\.\d\d`, out)
 }
 

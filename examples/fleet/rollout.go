@@ -15,6 +15,7 @@ import (
 // rolloutReport says what the rollout of a campaign took as a whole.
 type rolloutReport struct {
 	Members  int
+	Planning time.Duration // of a dry run
 	Creating time.Duration // until the rollout had its members
 }
 
@@ -27,11 +28,19 @@ func (s *server) startRollout(ctx context.Context, image firmware.Image, c campa
 		Downgrade: true, // else the version of each device is read first, which single updates do not do
 		Stages:    []rollout.Stage{{Size: 1, Only: true}, {Share: 1}}, Only: map[int]rollout.Only{0: {Endpoints: []string{s.canary()}}},
 	}
+	report.Rollout.Members = s.role.Fleet.updated()
 	begin := time.Now()
-	_, err := s.rollouts.Create(ctx, q)
+	plan, err := s.rollouts.Plan(ctx, q)
+	switch report.Rollout.Planning = time.Since(begin); {
+	case err != nil:
+		return err
+	case plan.Targets != report.Rollout.Members:
+		return fmt.Errorf("a dry run has %d targets, not %d", plan.Targets, report.Rollout.Members)
+	}
+	begin, q.Targets = time.Now(), s.targets()
+	r, err := s.rollouts.Create(ctx, q)
 	report.Starting = time.Since(begin)
-	report.Started = s.role.Fleet.updated()
-	report.Rollout = rolloutReport{Members: report.Started, Creating: report.Starting}
+	report.Started, report.Rollout.Creating = r.Machine.Total.Waiting+r.Machine.Total.Active, report.Starting
 	return err
 }
 
@@ -59,8 +68,8 @@ func (s *server) canary() string {
 // printRollout prints what an update of a rollout costs beside a single one.
 func (c campaignResult) printRollout(out io.Writer, single campaignResult) {
 	r := c.Server.Rollout
-	fmt.Fprintf(out, "\n  as a rollout: %d members created in %s; %d of %d devices done in %s: %.1f/s\n",
-		r.Members, brief(r.Creating), c.Server.Done, r.Members, brief(c.Server.Took), c.Server.rate())
+	fmt.Fprintf(out, "\n  as a rollout: %d members planned in %s, created in %s; %d of %d devices done in %s: %.1f/s\n",
+		r.Members, brief(r.Planning), brief(r.Creating), c.Server.Done, r.Members, brief(c.Server.Took), c.Server.rate())
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\n  per update\trollout\tsingle\tratio\t\n")
 	ours, theirs := c.costs(), single.costs()
