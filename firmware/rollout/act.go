@@ -146,6 +146,9 @@ func (r *runner) begun(ctx context.Context, m *Member) bool {
 
 // unfit returns why a member's device is not updated.
 func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *store.Image) (fsm.SkipReason, error) {
+	if asked.Downgrade && image.Compatible == (store.Compatible{}) {
+		return "", nil
+	}
 	d, err := r.m.device(ctx, m.Endpoint)
 	if err != nil {
 		return "", err

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -14,11 +15,16 @@ type machine struct {
 	why string // the member is bad
 }
 
+// machines are used again: a step has a kilobyte, which would be on the heap.
+var machines = sync.Pool{New: func() any { return new(machine) }}
+
 // Step returns the rollout and the member after an input, and what follows. The member is the zero
 // value if the input concerns none, or if it is new. The rollout and the member must be stored in
 // one commit: the counters of the one include the other.
 func (r Rollout) Step(m Member, in Input) (Rollout, Member, Actions) {
-	x := machine{Rollout: r, m: m, in: in}
+	x := machines.Get().(*machine)
+	*x = machine{Rollout: r, m: m, in: in}
+	defer machines.Put(x)
 	x.Stages, x.Opened = slices.Clone(r.Stages), slices.Clone(r.Opened)
 	if in.At.After(x.Now) {
 		x.Now = in.At
