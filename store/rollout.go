@@ -95,7 +95,12 @@ func MemberAt(id, cursor string) Member {
 		return m
 	}
 	m.Endpoint = words[3][min(orderDigits, len(words[3])):]
-	switch m.Machine.State = rollout.MemberState(words[0]); m.Machine.State {
+	m.Machine.State = rollout.MemberState(words[0])
+	if strings.HasPrefix(cursor, onlyState+".") {
+		m.Machine.State = rollout.MemberWaiting
+		return m
+	}
+	switch m.Machine.State {
 	case rollout.MemberWaiting, rollout.MemberActive:
 		m.Machine.Place = rollout.Place(words[1])
 	case rollout.MemberSkipped:
@@ -114,7 +119,10 @@ func memberClass(state, detail string, stage int) string {
 	return state + "." + detail + "." + string([]byte{'0' + byte(stage/10), '0' + byte(stage%10)}) + "."
 }
 
-func onlyClass(stage int) string { return memberClass("only", "", stage) }
+func onlyClass(stage int) string { return memberClass(onlyState, "", stage) }
+
+// onlyState begins the cursors of members by the stages that name them.
+const onlyState = "only"
 
 // MemberOrder returns 16 hex digits by which the members of a rollout are ordered.
 func MemberOrder(rollout, endpoint string) string {

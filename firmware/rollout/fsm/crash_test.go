@@ -18,8 +18,10 @@ func TestCrash(t *testing.T) {
 	plan := usualPlan()
 	plan.Stages = []fsm.Stage{{Size: 1, Soak: 10 * time.Minute}, {Share: 1, Soak: time.Minute}}
 	plan.Concurrency, plan.EndAt = 1, start.Add(75*time.Hour)
+	brief := plan
+	brief.EndAt = start.Add(5 * time.Hour)
 	night := plan
-	night.Window = fsm.Window{From: 13 * 60, To: 13*60 + 4, Zone: "UTC", Covers: fsm.CoversInstall}
+	night.Window = fsm.Window{From: 13 * 60, To: 13*60 + 12, Zone: "UTC", Covers: fsm.CoversInstall}
 	canaries := plan
 	canaries.Stages = []fsm.Stage{{Size: 2, Only: true}, {Share: 1, Manual: true}}
 	canaries.Interval = 2 * time.Minute
@@ -38,7 +40,7 @@ func TestCrash(t *testing.T) {
 		"one is away":   {plan: plan, odd: map[int]habit{1: {away: func(at time.Duration) bool { return at > 17*time.Minute && at < 2*time.Hour }}}},
 		"one is lost":   {plan: plan, odd: map[int]habit{1: {lost: true}}},
 		"one sleeps":    {plan: plan, odd: map[int]habit{1: {asleep: 20 * time.Minute}}},
-		"one is absent": {plan: plan, odd: map[int]habit{1: {away: func(time.Duration) bool { return true }}}},
+		"one is absent": {plan: brief, odd: map[int]habit{1: {away: func(time.Duration) bool { return true }}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play := func(at cut) (string, int) {
