@@ -135,9 +135,13 @@ func (r *runner) moved(ctx context.Context, b *batch, m *Member) error {
 // heard offers a member whose device was heard.
 func (r *runner) heard(ctx context.Context, b *batch, m *Member) error {
 	why, err := r.offer(ctx, b, m)
+	machine := &b.record.Machine
+	named := !machine.Plan.Stages[machine.Stage].Only || m.Machine.Only&(1<<machine.Stage) != 0
 	switch why {
 	case fsm.WaitingStage, fsm.WaitingRate, fsm.WaitingConcurrency:
-		r.walk.miss(m.Endpoint)
+		if named { // the others are found when another stage opens
+			r.walk.miss(m.Endpoint)
+		}
 	case fsm.WaitingWindow:
 		r.passWindow(m)
 	}
