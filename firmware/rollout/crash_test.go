@@ -68,7 +68,7 @@ func crashAt(t *testing.T, odd map[int]firmwaretest.Install, cut storetest.Cut, 
 		}
 		require.NoError(t, err)
 		got := w.ended(r.ID, 24*time.Hour)
-		require.Equal(t, want, got.Machine.Total, w.journal(r.ID))
+		require.Equal(t, want, got.Machine.Total, "invariant 18: a crash changes no outcome\n%s", w.journal(r.ID))
 		require.Equal(t, counted(w, r.ID), got.Machine.Total)
 		w.once()
 		n := 0
@@ -82,7 +82,7 @@ func crashAt(t *testing.T, odd map[int]firmwaretest.Install, cut storetest.Cut, 
 			require.NoError(t, err)
 			updates++
 		}
-		require.Equal(t, 4, updates, "a repeated admission makes no second update")
+		require.Equal(t, 4, updates, "invariant 18: a crash changes no outcome: there is a second update of a device")
 	})
 	return points
 }
@@ -142,7 +142,7 @@ func TestCreationGoesOn(t *testing.T) {
 				require.NoError(t, err)
 				time.Sleep(time.Minute)
 				got := w.get(r.ID)
-				require.Equal(t, fsm.StateRunning, got.Machine.State)
+				require.Equal(t, fsm.StateRunning, got.Machine.State, "invariant 20: a creation goes on")
 				require.Equal(t, fsm.Counts{Waiting: 2500}, got.Machine.Total)
 				require.Equal(t, got.Machine.Total, counted(w, r.ID))
 			})

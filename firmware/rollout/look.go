@@ -70,7 +70,7 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 			return err
 		}
 	}
-	invited := m.Machine.Place == fsm.PlaceInvited
+	invited, failed := m.Machine.Place == fsm.PlaceInvited, m.Machine.Failed != ""
 	if wake := m.Machine.Wake(); !active || !wake.IsZero() && !wake.After(time.Now()) {
 		b.stepMember(m, fsm.Input{Kind: fsm.InputTick})
 	}
@@ -80,6 +80,8 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 			delete(r.unsure, m.Endpoint)
 			b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}) // releases it again
 		}
+	case failed && m.Machine.Failed == "" && m.Machine.State == fsm.MemberWaiting:
+		r.walk.rewind(time.Now().Add(rewindPause)) // its turn comes after that of the others
 	case invited && m.Machine.Place == fsm.PlaceNone && r.asleep(m.Endpoint):
 		r.walk.lapse(m.Endpoint) // its turn is over
 	case m.Machine.State == fsm.MemberWaiting && b.record.Machine.State == fsm.StateStopping:

@@ -45,7 +45,7 @@ func TestManualUpdateInTheWay(t *testing.T) {
 		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all()})
 		time.Sleep(3 * time.Hour)
 		m := w.member(r.ID, name(0))
-		require.Equal(t, fsm.MemberWaiting, m.Machine.State)
+		require.Equal(t, fsm.MemberWaiting, m.Machine.State, "invariant 19: a person's update goes on")
 		got := w.get(r.ID)
 		why, until := w.all.Why(&got, &m)
 		require.Equal(t, fsm.WaitingBusy, why)
@@ -53,8 +53,8 @@ func TestManualUpdateInTheWay(t *testing.T) {
 		require.False(t, until.IsZero())
 		still, err := w.mgr.Get(w.ctx, u.ID)
 		require.NoError(t, err)
-		require.True(t, still.Active())
-		require.Len(t, still.Machine.Holds, 1)
+		require.True(t, still.Active(), "invariant 19: a person's update goes on")
+		require.Len(t, still.Machine.Holds, 1, "invariant 19: a person's update goes on")
 
 		_, err = w.mgr.Cancel(w.ctx, u.ID)
 		require.NoError(t, err)
@@ -161,7 +161,7 @@ func TestTripHolds(t *testing.T) {
 		for _, endpoint := range list {
 			after += w.installs(endpoint)
 		}
-		require.Equal(t, begun, after, "a held update was executed")
+		require.Equal(t, begun, after, "invariant 17: what is held is not executed")
 		got = w.get(r.ID)
 		require.Zero(t, got.Machine.Slots.Granted, "an active member is not held")
 		require.Equal(t, fsm.StatePaused, got.Machine.State)
@@ -196,7 +196,7 @@ func TestHoldAndExecuteInBothOrders(t *testing.T) {
 				time.Sleep(6 * time.Hour)
 				u, err := w.mgr.Get(w.ctx, w.member(r.ID, target).Machine.Update)
 				require.NoError(t, err)
-				require.Equal(t, !test.runs, u.Active())
+				require.Equal(t, !test.runs, u.Active(), "invariant 17: what is held is not executed")
 				if test.runs {
 					require.Equal(t, firmware.OutcomeSucceeded, u.Outcome())
 					require.Equal(t, 1, w.installs(target))
@@ -239,9 +239,10 @@ func TestKeepsWhatItPointsAt(t *testing.T) {
 		r := w.create(rollout.Request{Targets: rollout.Endpoints(append(list, "absent")...), Stages: all()})
 		w.until(r.ID, time.Hour, "none has succeeded", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded == 3 })
 		u := w.member(r.ID, name(0)).Machine.Update
-		require.ErrorIs(t, w.images.Delete(w.ctx, w.image.ID), firmware.ErrKept)
-		require.ErrorIs(t, w.mgr.DeleteDevice(w.ctx, name(0)), firmware.ErrKept)
-		require.ErrorIs(t, w.mgr.DeleteUpdate(w.ctx, u), firmware.ErrKept)
+		const stays = "invariant 21: what an unfinished rollout points at stays"
+		require.ErrorIs(t, w.images.Delete(w.ctx, w.image.ID), firmware.ErrKept, stays)
+		require.ErrorIs(t, w.mgr.DeleteDevice(w.ctx, name(0)), firmware.ErrKept, stays)
+		require.ErrorIs(t, w.mgr.DeleteUpdate(w.ctx, u), firmware.ErrKept, stays)
 		require.ErrorIs(t, w.all.Delete(w.ctx, r.ID, kim), rollout.ErrState)
 		_, err := w.all.Stop(w.ctx, r.ID, false, kim)
 		require.NoError(t, err)

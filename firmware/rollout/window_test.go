@@ -107,7 +107,7 @@ func TestWindowEnds(t *testing.T) {
 		for _, endpoint := range list {
 			at := w.executed(r.ID, endpoint)
 			open, _ := window.At(at, time.UTC)
-			require.True(t, open, "%s was made to install at %s", endpoint, at)
+			require.True(t, open, "invariant 22: %s was made to install at %s, outside of the window", endpoint, at)
 			days[int(at.Sub(midnight)/(24*time.Hour))]++
 		}
 		require.Equal(t, map[int]int{0: 2, 1: 6}, days)
