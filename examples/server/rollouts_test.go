@@ -75,8 +75,40 @@ func (s *server) devices(endpoints ...string) {
 	}
 }
 
+// TestRecipeCanaries: the labelled devices are updated first, then an operator lets the others
+// follow.
+func TestRecipeCanaries(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	s := startServer(t, "-data", data)
+	s.devices("dev-1", "dev-2", "dev-3", "dev-4")
+	status, _ := call[any](s, http.MethodPut, "/devices/dev-3/labels", "application/json", strings.NewReader(`{"canary":"yes"}`))
+	require.Equal(t, http.StatusOK, status)
+	r := s.rollOut(recipe(t, "canaries, then all", s.upload("1.1.0", demo.Image("1.1.0", 50_000))))
+	r = s.awaitRollout(r.ID, func(r aRollout) bool { return strings.Contains(r.Reason, "an operator opens stage 2 of 3") })
+	require.Equal(t, 1, r.Members["succeeded"])
+	require.Equal(t, map[string]int{"gate": 3}, r.Waiting.Reasons)
+	_, members := call[struct{ Items []struct{ Endpoint string } }](s, http.MethodGet, "/rollouts/"+r.ID+"/members?state=succeeded", "", nil)
+	require.Equal(t, "dev-3", members.Items[0].Endpoint)
+	s.post("/rollouts/"+r.ID+"/open", `{"reason":"looks good"}`)
+	r = s.awaitRollout(r.ID, over)
+	require.Equal(t, 4, r.Members["succeeded"], "%+v", r)
+	require.Equal(t, "done", r.Cause)
+
+	require.Equal(t, 0, s.stop(), s.text())
+	out, err := command(t, "export", "-data", data, "-of", "rollouts")
+	require.NoError(t, err)
+	require.Regexp(t, `\n`+r.ID+`,"canaries, then all",.*,ended,done,"every device has ended: 4 succeeded`, out)
+	out, err = command(t, "export", "-data", data, "-of", "members", "-format", "jsonl")
+	require.NoError(t, err)
+	require.Equal(t, 4, strings.Count(out, `"state":"succeeded"`), out)
+	_, err = command(t, "export", "-data", data, "-of", "members", "-format", "table")
+	require.ErrorContains(t, err, "-format table")
+}
+
 // TestRecipeNight: devices download at once, and install inside the window only.
 func TestRecipeNight(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
 	s.devices("dev-1", "dev-2")
 	at := func(hours time.Duration) string { return time.Now().UTC().Add(hours * time.Hour).Format("15:04") }
@@ -102,6 +134,7 @@ func TestRecipeNight(t *testing.T) {
 
 // TestRecipeCurrent: a device that joins later is updated too.
 func TestRecipeCurrent(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
 	s.devices("sensor-1")
 	body := recipe(t, "keep the fleet current", s.upload("1.1.0", demo.Image("1.1.0", 50_000)))
