@@ -77,8 +77,10 @@ type ManagerConfig struct {
 	// silent for longest ends as if it had timed out. Default: 16,384.
 	Silent int
 	// Inventory makes the manager read State, Result and firmware version of each device that
-	// registers, so that [Manager.Device] shows them. Default: it reads only devices with an active
-	// update.
+	// registers, so that [Manager.Device] shows them and [Manager.Select] finds devices by them,
+	// and also what the device says of itself (store.Facts), once for each version and list of
+	// objects. Default: it reads only devices with an active update, and of those the facts only if
+	// the image asks for some (Image.Compatible).
 	Inventory bool
 
 	// Logger receives what an operator should know; the package documentation lists the fields.

@@ -109,7 +109,7 @@ func TestFactsOnce(t *testing.T) {
 				require.Equal(t, first, read())
 				require.Equal(t, plain, register(), "all of Object 3 is read in the place of its version")
 				second := read()
-				require.True(t, second.After(first))
+				require.True(t, second.After(first), "the facts of another version are read")
 				require.Equal(t, plain, register())
 				require.Equal(t, second, read())
 
@@ -120,7 +120,7 @@ func TestFactsOnce(t *testing.T) {
 				require.NoError(t, w.srv.Execute(w.ctx, endpoint, lwm2m.NewPath(5, 0, 2), ""))
 				time.Sleep(time.Minute)
 				third := read()
-				require.True(t, third.After(second))
+				require.True(t, third.After(second), "the facts of another version are read")
 				require.Equal(t, plain, register())
 				require.Equal(t, third, read())
 			})
@@ -194,7 +194,7 @@ func TestCompatible(t *testing.T) {
 						require.NoError(t, err)
 						u = w.wait(u.ID, time.Hour)
 						if tt.why != "" {
-							require.Equal(t, firmware.OutcomeFailed, u.Outcome())
+							require.Equal(t, firmware.OutcomeFailed, u.Outcome(), "nothing is written to a device that does not fit")
 							require.Equal(t, firmware.ReasonIncompatible, u.Reason())
 							require.Contains(t, w.journal(u.ID), tt.why)
 							time.Sleep(time.Minute)

@@ -88,6 +88,8 @@ func testReopen(t *testing.T, open func() store.Store) {
 	r := newRegistration("r")
 	r.Secured = true
 	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: r})
+	labels := map[string]string{"site": "oslo"}
+	commit(t, db, store.PutLabels{Endpoint: "ep", Labels: labels}, store.PutFacts{Endpoint: "ep", Facts: newFacts("S1")})
 	before := contents(t, db)
 	closeStore(t, db)
 
@@ -101,6 +103,7 @@ func testReopen(t *testing.T, open func() store.Store) {
 	refuse(t, db, store.ErrVersionTaken, store.CreateImage{Image: newImage("i3", "2.0")})
 	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: newRegistration("r")})
 	equal(t, "Secured", getDevice(t, db, "ep").Registration.Secured, true)
+	equal(t, "devices by label", collect(t, db.Devices(t.Context(), store.DeviceQuery{Labels: labels, Model: "S1"}), endpointOf), []string{"ep"})
 	commit(t, db, store.CreateUpdate{Update: newUpdate("new", "ep3", "i1")})
 	if seq := commit(t, db, store.AppendEvents{Events: []store.Event{newEvent("new", "b")}}); seq <= last {
 		t.Fatalf("number %d after reopening, %d before", seq, last)

@@ -86,6 +86,15 @@ func (m model) one(c store.Change) error {
 		c.Firmware.Holds = d.Firmware.Holds
 		d.Endpoint, d.Firmware = c.Endpoint, c.Firmware
 		m.devices[c.Endpoint] = d
+	case store.PutFacts:
+		d := m.devices[c.Endpoint]
+		d.Endpoint, d.Facts = c.Endpoint, c.Facts
+		m.devices[c.Endpoint] = d
+	case store.PutLabels:
+		if d, ok := m.devices[c.Endpoint]; ok || len(c.Labels) > 0 {
+			d.Endpoint, d.Labels = c.Endpoint, c.Labels
+			m.devices[c.Endpoint] = d
+		}
 	case store.PutHolds:
 		if d, ok := m.devices[c.Endpoint]; ok || c.Holds != "" {
 			d.Endpoint, d.Firmware.Holds = c.Endpoint, c.Holds
@@ -190,7 +199,14 @@ func randomChange(rnd *rand.Rand, m model) store.Change {
 	case 7:
 		return store.PutHolds{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Holds: []string{"", strings.Repeat("0a", 32)}[rnd.IntN(2)]}
 	}
-	return store.PutFirmware{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Firmware: store.Firmware{Version: fmt.Sprint(rnd.IntN(99))}}
+	endpoint := fmt.Sprint("ep", rnd.IntN(9))
+	switch rnd.IntN(3) {
+	case 0:
+		return store.PutFacts{Endpoint: endpoint, Facts: store.Facts{Model: []string{"", "S1", "S2"}[rnd.IntN(3)]}}
+	case 1:
+		return store.PutLabels{Endpoint: endpoint, Labels: []map[string]string{nil, {"n": "0"}, {"n": "1", "site": ""}}[rnd.IntN(3)]}
+	}
+	return store.PutFirmware{Endpoint: endpoint, Firmware: store.Firmware{Version: []string{"", "1", "2"}[rnd.IntN(3)]}}
 }
 
 // compare reads everything, and part of it again by a random query.
@@ -230,6 +246,28 @@ func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
 			(some.Image == "" || some.Image == u.Image)
 	})
 
+	of := store.DeviceQuery{Model: []string{"", "S1"}[rnd.IntN(2)]}
+	if rnd.IntN(2) == 0 {
+		of.Versions = []string{"1", "2"}[:1+rnd.IntN(2)]
+	}
+	if rnd.IntN(2) == 0 {
+		of.Labels = map[string]string{"n": fmt.Sprint(rnd.IntN(2))}
+	}
+	var devices store.DeviceCounts
+	for _, endpoint := range slices.Sorted(maps.Keys(m.devices)) {
+		d := m.devices[endpoint]
+		if of.Selects(&d) {
+			want = append(want, d, error(nil))
+		}
+		devices.Devices++
+		if d.Firmware.Version != "" {
+			devices.WithVersion++
+		}
+		if d.Facts.Model != "" {
+			devices.WithModel++
+		}
+	}
+
 	var got []any
 	for u, err := range db.Updates(t.Context(), q) {
 		got = append(got, u, err)
@@ -243,20 +281,27 @@ func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
 	for u, err := range db.Updates(t.Context(), some) {
 		got = append(got, u, err)
 	}
-	equal(t, fmt.Sprintf("everything, and %+v", some), got, want)
+	for d, err := range db.Devices(t.Context(), of) {
+		got = append(got, d, err)
+	}
+	equal(t, fmt.Sprintf("everything, and %+v, and %+v", some, of), got, want)
+	counted, err := db.DeviceCounts(t.Context())
+	failsWith(t, "DeviceCounts", err, nil)
+	counted.Versions, counted.Models = nil, nil
+	equal(t, "counts of devices", counted, devices)
 
 	type cell struct {
 		image   string
 		outcome fsm.Outcome
 	}
-	counted, counts := map[cell]uint64{}, map[cell]uint64{}
+	updates, counts := map[cell]uint64{}, map[cell]uint64{}
 	for _, u := range m.updates {
-		counted[cell{u.Image, u.Outcome()}]++
+		updates[cell{u.Image, u.Outcome()}]++
 	}
 	all, err := db.Counts(t.Context(), "")
 	failsWith(t, "Counts", err, nil)
 	for _, c := range all {
 		counts[cell{c.Image, c.Outcome}] = c.Updates
 	}
-	equal(t, "counts", counts, counted)
+	equal(t, "counts", counts, updates)
 }
