@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/internal/record"
 )
 
 // A play is a rollout that runs, with its members, for tests of single rules.
@@ -129,6 +130,8 @@ func TestCheckPlan(t *testing.T) {
 	p := smallPlan()
 	p.Stages = []fsm.Stage{{Size: 1}, {Share: 0.01}, {Size: 50}, {Share: 1}} // counts and shares are compared when it runs
 	p.Window = night
+	require.NoError(t, p.Check())
+	p.Window.Covers = fsm.CoversInstall
 	require.NoError(t, p.Check())
 	require.Equal(t, []int{1, 10, 50, 1000}, p.Ceilings(1000))
 	require.Equal(t, []int{1, 1, 7, 7}, p.Ceilings(7))
@@ -332,6 +335,91 @@ func TestWindowTakesGrantsBack(t *testing.T) {
 	plan.Window.Covers = fsm.CoversAll
 	p.do(-1, fsm.Input{Kind: fsm.InputEdit, Plan: plan}).do(1, fsm.Input{Kind: fsm.InputSeen, Seen: fsm.Seen{End: fsm.EndingAway}})
 	p.waits(1, fsm.WaitingWindow, 24*time.Hour)
+}
+
+// TestRefused: a member that another update is in the way of is tried again after a minute, and one
+// whose update cannot be made after pauses that grow to an hour.
+func TestRefused(t *testing.T) {
+	p := begin(t, allAtOnce(1), 1)
+	refuse := func(in fsm.Input) time.Duration {
+		p.now = p.now.Add(2 * time.Hour)
+		m := p.m[0]
+		m.Busy, m.Failed, m.Until = "", "", time.Time{}
+		p.m[0] = m
+		in.Kind, in.At = fsm.InputRefused, p.now
+		p.r, m, _ = p.r.Step(m, fsm.Input{Kind: fsm.InputReach, At: p.now})
+		require.Equal(t, fsm.PlaceStarting, m.Place)
+		p.r, p.m[0], _ = p.r.Step(m, in)
+		require.Equal(t, fsm.MemberWaiting, p.m[0].State)
+		require.Zero(t, p.r.Since.Admitted)
+		return p.m[0].Until.Sub(p.now)
+	}
+	require.Equal(t, time.Minute, refuse(fsm.Input{Busy: "other"}))
+	p.waits(0, fsm.WaitingBusy, p.now.Sub(start)+time.Minute)
+	require.Equal(t, 2*time.Minute, refuse(fsm.Input{Text: "no"}))
+	require.Equal(t, "no", p.m[0].Failed)
+	p.waits(0, fsm.WaitingRetry, p.now.Sub(start)+2*time.Minute)
+	require.Equal(t, 4*time.Minute, refuse(fsm.Input{}))
+	for range 4 {
+		refuse(fsm.Input{Text: "no"})
+	}
+	require.Equal(t, time.Hour, refuse(fsm.Input{Text: "no"}))
+	require.Equal(t, time.Minute, refuse(fsm.Input{Busy: "other"}))
+}
+
+// TestStored: each value of each enumeration is stored and read.
+func TestStored(t *testing.T) {
+	members, rollouts := record.Of[fsm.Member](), record.Of[fsm.Rollout]()
+	store := func(m fsm.Member, r fsm.Rollout) {
+		t.Helper()
+		data, err := members.Append(nil, &m)
+		require.NoError(t, err)
+		var gotM fsm.Member
+		require.NoError(t, members.Decode(data, &gotM))
+		require.Equal(t, m, gotM)
+		data, err = rollouts.Append(nil, &r)
+		require.NoError(t, err)
+		var gotR fsm.Rollout
+		require.NoError(t, rollouts.Decode(data, &gotR))
+		require.Equal(t, r, gotR)
+	}
+	draft := fsm.NewRollout(smallPlan(), start)
+	for _, s := range []fsm.MemberState{
+		fsm.MemberWaiting, fsm.MemberActive, fsm.MemberSucceeded, fsm.MemberFailed, fsm.MemberRolledBack, fsm.MemberSkipped,
+	} {
+		store(fsm.Member{State: s}, draft)
+	}
+	for _, p := range []fsm.Place{
+		fsm.PlaceInvited, fsm.PlaceReserved, fsm.PlaceStarting, fsm.PlaceTransferring, fsm.PlaceReady, fsm.PlaceInstalling, fsm.PlaceAway, fsm.PlaceParked,
+	} {
+		store(fsm.Member{Place: p}, draft)
+	}
+	for _, s := range []fsm.SkipReason{
+		fsm.SkipCurrent, fsm.SkipIncompatible, fsm.SkipNotComparable, fsm.SkipRemoved, fsm.SkipCancelled, fsm.SkipUnreachable,
+	} {
+		store(fsm.Member{Skip: s}, draft)
+	}
+	for _, s := range []fsm.State{fsm.StateDraft, fsm.StateRunning, fsm.StatePaused, fsm.StateStopping, fsm.StateEnded} {
+		draft.State = s
+		store(fsm.Member{}, draft)
+	}
+	for _, s := range []fsm.Reason{fsm.ReasonTrip, fsm.ReasonOperator, fsm.ReasonEndAt, fsm.ReasonDone, fsm.ReasonStage} {
+		draft.Reason = s
+		store(fsm.Member{}, draft)
+	}
+	for _, s := range []fsm.StageState{fsm.StageFilling, fsm.StageSoaking, fsm.StageChecking, fsm.StageGate, fsm.StageHealth} {
+		draft.StageState = s
+		store(fsm.Member{}, draft)
+	}
+	for _, e := range []fsm.Ending{
+		fsm.EndingSucceeded, fsm.EndingCurrent, fsm.EndingFailed, fsm.EndingRolledBack, fsm.EndingTimedOut, fsm.EndingAway, fsm.EndingCancelled, fsm.EndingIncompatible,
+	} {
+		store(fsm.Member{End: e}, draft)
+	}
+	for _, c := range []fsm.Covers{fsm.CoversInstall, fsm.CoversAll} {
+		draft.Plan.Window.Covers = c
+		store(fsm.Member{}, draft)
+	}
 }
 
 // TestReasons: each member that does not go on says why, and until when.

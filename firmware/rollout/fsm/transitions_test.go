@@ -205,7 +205,7 @@ func rolloutName(r *fsm.Rollout) string {
 }
 
 func memberName(m *fsm.Member) string {
-	words := []string{string(cmp.Or(string(m.Place), string(m.State)))}
+	words := []string{cmp.Or(string(m.Place), string(m.State))}
 	if m.State == fsm.MemberWaiting && m.Place != "" {
 		words = []string{"waiting, " + string(m.Place)}
 	}

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -118,6 +119,46 @@ func TestWindowEveryMinute(t *testing.T) {
 			}
 			change, was = next, open
 		}
+	}
+}
+
+// TestWindowAnnouncesItsChange takes random windows of zones whose clocks change at odd times, at
+// random times and around changes: nothing changes before the time that is announced, and something
+// does then.
+func TestWindowAnnouncesItsChange(t *testing.T) {
+	zones := []string{
+		"Europe/Oslo", "Europe/Dublin", "America/New_York", "America/St_Johns", "America/Havana", "America/Santiago", "America/Asuncion",
+		"Australia/Lord_Howe", "Asia/Beirut", "Asia/Gaza", "Africa/Cairo", "Africa/Casablanca", "Antarctica/Troll", "Pacific/Chatham",
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		zone, err := time.LoadLocation(zones[rng.IntN(len(zones))])
+		require.NoError(t, err)
+		w := fsm.Window{From: rng.IntN(1440), To: rng.IntN(1440)}
+		if rng.IntN(2) == 0 { // when clocks change
+			w.From, w.To = rng.IntN(240), rng.IntN(240)
+		}
+		if w.From == w.To {
+			continue
+		}
+		for day := range 7 {
+			if rng.IntN(3) == 0 {
+				w.Days = append(w.Days, time.Weekday(day))
+			}
+		}
+		at := start.Add(time.Duration(rng.IntN(3*365*24*60)) * time.Minute)
+		if _, end := at.In(zone).ZoneBounds(); !end.IsZero() && rng.IntN(2) == 0 {
+			at = end.Add(time.Duration(rng.IntN(8*3600)-4*3600) * time.Second)
+		}
+		open, change := w.At(at, zone)
+		require.True(t, change.After(at), "%s %+v at %s", zone, w, at.In(zone))
+		for _, same := range []time.Time{at.Add(time.Duration(rng.Int64N(int64(change.Sub(at))))), change.Add(-time.Second)} {
+			stays, until := w.At(same, zone)
+			require.Equal(t, open, stays, "%s %+v at %s", zone, w, same.In(zone))
+			require.True(t, until.Equal(change), "%s %+v at %s", zone, w, same.In(zone))
+		}
+		turned, _ := w.At(change, zone)
+		require.NotEqual(t, open, turned, "%s %+v at %s", zone, w, change.In(zone))
 	}
 }
 

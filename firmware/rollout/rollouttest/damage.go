@@ -119,7 +119,10 @@ func (s *spoilt) pages() {
 		var got []string
 		for len(got) < 9 {
 			n := len(got)
-			for m := range s.db.Members(s.Context(), q) {
+			for m, err := range s.db.Members(s.Context(), q) {
+				if err != nil {
+					s.isDamaged(err, store.KindMember)
+				}
 				got, q.After = append(got, m.Endpoint), q.Cursor(&m)
 			}
 			if len(got) == n {

@@ -210,7 +210,8 @@ func testMembersOfMany(t *testing.T, db Store) {
 		seen[key] = true
 	}
 	equal(t, want, len(seen))
-	for range db.MembersOf(ctx, asked) {
+	for _, err := range db.MembersOf(ctx, asked) {
+		noError(t, err)
 		break // a loop may end early, and the next one begins again
 	}
 	count(t, collect(t, db.MembersOf(ctx, asked[:1])), 3)
