@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	ufsm "github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
-	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -110,7 +108,7 @@ func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, imag
 	why, err := r.unfit(ctx, m, asked, image)
 	switch {
 	case err != nil:
-		return refused(fsm.Input{Text: err.Error()})
+		return refused(fsm.Input{Text: clip(err.Error(), store.MaxName)})
 	case why != "" && !r.begun(ctx, m):
 		return refused(fsm.Input{Skip: why})
 	}
@@ -128,56 +126,12 @@ func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, imag
 	case errors.As(err, &active) && errors.Is(err, store.ErrActive):
 		return refused(fsm.Input{Busy: active.ID})
 	case errors.As(err, &wrong), errors.Is(err, store.ErrNotFound):
-		return refused(fsm.Input{Text: err.Error()})
+		return refused(fsm.Input{Text: clip(err.Error(), store.MaxName)})
 	}
 	if ctx.Err() == nil {
 		r.m.log.Error("an update of a rollout could not be made", "rollout", r.id, "endpoint", m.Endpoint, "error", err)
 	}
 	return result{failed: true}
-}
-
-// begun reports whether the member's update exists: it was made before a crash.
-func (r *runner) begun(ctx context.Context, m *Member) bool {
-	for _, err := range r.m.updates.List(ctx, store.UpdateQuery{Key: key(m), Limit: 1}) {
-		return err == nil
-	}
-	return false
-}
-
-// unfit returns why a member's device is not updated.
-func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *store.Image) (fsm.SkipReason, error) {
-	if asked.Downgrade && image.Compatible == (store.Compatible{}) {
-		return "", nil
-	}
-	d, err := r.m.device(ctx, m.Endpoint)
-	if err != nil {
-		return "", err
-	}
-	if why, known := firmware.Incompatible(*image, &d); known && why != "" && !asked.Update.Force {
-		return fsm.SkipIncompatible, nil
-	}
-	if asked.Downgrade {
-		return "", nil
-	}
-	version := d.Firmware.Version
-	if version == "" {
-		if version, err = r.version(ctx, m.Endpoint); err != nil {
-			return "", fmt.Errorf("rollout: the version of the device could not be read: %w", err)
-		}
-	}
-	return lower(asked, image, version), nil
-}
-
-// version reads the version of a device. It is "" if the device shows none.
-func (r *runner) version(ctx context.Context, endpoint string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
-	v, err := r.m.srv.ReadValue(ctx, endpoint, lwm2m.NewPath(3, 0, 3))
-	if errors.As(err, new(*lwm2m.ResponseError)) {
-		return "", nil
-	}
-	version, _ := v.Text()
-	return strings.Trim(version, " \t\r\n\x00"), err
 }
 
 // placeOf returns the place of a member by the phase of its update.

@@ -15,9 +15,7 @@ import (
 )
 
 const (
-	healthTime = 30 * time.Second // for Config.Health
-	allowTime  = 10 * time.Second // for Config.Allow
-	checkTime  = 30 * time.Second // for one device at the end of a soak
+	checkTime = 30 * time.Second // for one device at the end of a soak
 )
 
 // checkPauses are how long a device that does not answer at the end of a soak is left alone before
@@ -149,37 +147,4 @@ func (r *runner) read(ctx context.Context, endpoint, target string) (fsm.Shown, 
 		return fsm.ShownTarget, version // it answers
 	}
 	return fsm.ShownOther, version
-}
-
-// askHealth asks the program whether the next stage may open.
-func (r *runner) askHealth(ctx context.Context) {
-	machine := &r.record.Machine
-	if machine.StageState != fsm.StageHealth || r.asking || time.Now().Before(machine.Until) {
-		return
-	}
-	r.asking = true
-	record := r.record
-	r.actions.Go(func() {
-		in := fsm.Input{Kind: fsm.InputHealth, OK: true}
-		if r.m.config.Health != nil {
-			in.OK, in.Text = r.health(ctx, record)
-		}
-		r.ended(result{of: &r.asking, input: in})
-	})
-}
-
-// health calls the program's function.
-func (r *runner) health(ctx context.Context, record Rollout) (ok bool, reason string) {
-	type answer struct {
-		ok     bool
-		reason string
-	}
-	a, err := bounded(ctx, r.m, "Config.Health", &r.m.healthCalls, healthTime, func(ctx context.Context) (answer, error) {
-		ok, reason, err := r.m.config.Health(ctx, record, record.Machine.Stage+2)
-		return answer{ok, reason}, err
-	})
-	if err != nil {
-		return false, "the health of the fleet is not known: " + err.Error()
-	}
-	return a.ok, a.reason
 }

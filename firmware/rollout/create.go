@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/ulid"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/store"
@@ -237,42 +236,6 @@ func (b *batch) add(ctx context.Context, asked *stored, d *store.Device) error {
 	return nil
 }
 
-// device returns what is known of an endpoint, which may be nothing.
-func (m *Manager) device(ctx context.Context, endpoint string) (store.Device, error) {
-	d, err := m.updates.Device(ctx, endpoint)
-	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
-		return store.Device{}, err
-	}
-	d.Endpoint = endpoint
-	return d.Device, nil
-}
-
-// judge returns why a device is not updated, as far as its facts are known.
-func (m *Manager) judge(asked *stored, image *store.Image, d *store.Device) fsm.SkipReason {
-	if why, known := firmware.Incompatible(*image, d); known && why != "" && !asked.Update.Force {
-		return fsm.SkipIncompatible
-	}
-	version := d.Firmware.Version
-	switch {
-	case version == "":
-		return ""
-	case version == image.Version && !asked.Update.Force:
-		return fsm.SkipCurrent
-	}
-	return lower(asked, image, version)
-}
-
-// lower returns SkipNotComparable if the image is no higher version than a device runs.
-func lower(asked *stored, image *store.Image, version string) fsm.SkipReason {
-	if asked.Downgrade || version == image.Version {
-		return ""
-	}
-	if n, ok := firmware.CompareVersions(image.Version, version); !ok || n < 0 {
-		return fsm.SkipNotComparable
-	}
-	return ""
-}
-
 // setFilling notes whether a Create names the members of a rollout.
 func (m *Manager) setFilling(id string, yes bool) {
 	m.mu.Lock()
@@ -297,7 +260,7 @@ func (m *Manager) abandon(ctx context.Context, id string, why error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	_, err := m.do(ctx, id, "", func(_ context.Context, b *batch) error {
-		b.abandon("its targets were not all named: " + why.Error())
+		b.abandon("its targets were not all named: " + clip(why.Error(), store.MaxDetail/2))
 		return nil
 	})
 	if err != nil && !errors.Is(err, ErrState) {

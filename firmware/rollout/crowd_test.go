@@ -17,12 +17,12 @@ import (
 // are away, while the server is killed again and again. It stops where it must; an operator resumes
 // it. In the end each device has the end that its behaviour leads to, and none has installed twice.
 func TestCrowd(t *testing.T) {
-	seeds := uint64(2)
+	seeds, devices := uint64(2), 70
 	if testing.Short() {
-		seeds = 1
+		seeds, devices = 1, 40
 	}
 	for seed := range seeds {
-		inWorld(t, func(w *world) { w.crowd(seed, 70) })
+		inWorld(t, func(w *world) { w.crowd(seed, devices) })
 	}
 }
 

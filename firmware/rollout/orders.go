@@ -1,13 +1,10 @@
 package rollout
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strconv"
-	"time"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/names"
@@ -23,13 +20,22 @@ type Order struct {
 
 // text is who ordered it, and why.
 func (o Order) text() string {
+	reason := clip(o.Reason, store.MaxDetail/2)
 	switch {
 	case o.Actor == "":
-		return o.Reason
-	case o.Reason == "":
+		return reason
+	case reason == "":
 		return "by " + o.Actor
 	}
-	return "by " + o.Actor + ": " + o.Reason
+	return "by " + o.Actor + ": " + reason
+}
+
+// clip shortens a text of people or devices to so many bytes of UTF-8.
+func clip(s string, most int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	for most = min(most, len(s)); most > 0 && most < len(s) && !utf8.RuneStart(s[most]); most-- {
+	}
+	return s[:most]
 }
 
 // Start starts a draft that has its members.
@@ -90,95 +96,6 @@ func (m *Manager) allowed(ctx context.Context, id string, action Action, o Order
 	return r, err
 }
 
-// An Outcome selects members that have ended, for [Manager.Retry]: one of the following, or one of
-// the reasons for which members are skipped, such as fsm.SkipUnreachable.
-type Outcome string
-
-// How members end without success. A member that timed out is not among those of OutcomeFailed.
-const (
-	OutcomeFailed     Outcome = "failed"
-	OutcomeTimedOut   Outcome = "timed_out"
-	OutcomeRolledBack Outcome = "rolled_back"
-	OutcomeSkipped    Outcome = "skipped" // for any reason
-)
-
-// query selects the members of an outcome in a store, as far as that has an index of them.
-func (o Outcome) query() (q store.MemberQuery, ok bool) {
-	switch o {
-	case OutcomeFailed, OutcomeTimedOut:
-		q.State = fsm.MemberFailed
-	case OutcomeRolledBack:
-		q.State = fsm.MemberRolledBack
-	case OutcomeSkipped:
-		q.State = fsm.MemberSkipped
-	default:
-		switch q.State, q.Skip = fsm.MemberSkipped, fsm.SkipReason(o); q.Skip {
-		case fsm.SkipCurrent, fsm.SkipIncompatible, fsm.SkipNotComparable, fsm.SkipRemoved, fsm.SkipCancelled, fsm.SkipUnreachable:
-		default:
-			return q, false
-		}
-	}
-	return q, true
-}
-
-// has reports whether a member that the query selects has the outcome.
-func (o Outcome) has(m *fsm.Member) bool {
-	switch o {
-	case OutcomeFailed:
-		return m.End != fsm.EndingTimedOut
-	case OutcomeTimedOut:
-		return m.End == fsm.EndingTimedOut
-	}
-	return true
-}
-
-// Retry makes members with these outcomes wait again. A rollout that has ended goes on, if its end
-// has not come and it was not stopped; else the error is ErrState, as it is if no member has such
-// an outcome.
-func (m *Manager) Retry(ctx context.Context, id string, outcomes []Outcome, o Order) (Rollout, error) {
-	if len(outcomes) == 0 {
-		return Rollout{}, invalid("outcomes", "are missing")
-	}
-	for i, outcome := range outcomes {
-		if _, ok := outcome.query(); !ok {
-			return Rollout{}, invalid("outcomes["+strconv.Itoa(i)+"]", "is not an outcome: %q", outcome)
-		}
-	}
-	r, err := m.allowed(ctx, id, ActionRetry, o)
-	if err != nil {
-		return r, err
-	}
-	n := 0
-	for _, outcome := range outcomes {
-		q, _ := outcome.query()
-		q.Rollout = id
-		for { // a member that ends again meanwhile is behind the cursor of the query
-			list, err := m.some(ctx, &q, outcome)
-			if err != nil {
-				return r, err
-			}
-			if len(list) == 0 {
-				break
-			}
-			again, err := m.do(ctx, id, o.Actor, func(ctx context.Context, b *batch) error {
-				return b.retry(ctx, list, o.Reason)
-			})
-			if err != nil {
-				return again, err
-			}
-			n, r = n+len(list), again
-		}
-	}
-	if n == 0 {
-		return r, fmt.Errorf("%w: no member has such an outcome", ErrState)
-	}
-	return m.do(ctx, id, o.Actor, func(_ context.Context, b *batch) error {
-		b.log("", EventRetried, fmt.Sprintf("%d devices%s", n, after(o.Reason)))
-		b.changed = true
-		return nil
-	})
-}
-
 // EventRetried and the others are lines of the journal of a rollout beside those of package fsm.
 const (
 	EventRetried = "retried" // members wait again
@@ -191,40 +108,6 @@ func after(reason string) string {
 		return ""
 	}
 	return ": " + reason
-}
-
-// some returns the next members that the query selects and that have the outcome.
-func (m *Manager) some(ctx context.Context, q *store.MemberQuery, outcome Outcome) (list []string, err error) {
-	for len(list) == 0 {
-		q.Limit = batchSize
-		n := 0
-		for member, err := range m.db.Members(ctx, *q) {
-			if err != nil && !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrShort) {
-				return nil, err
-			}
-			n++
-			if err != nil {
-				continue
-			}
-			q.After = q.Cursor(&member)
-			if outcome.has(&member.Machine) {
-				list = append(list, member.Endpoint)
-			}
-		}
-		if n < batchSize {
-			break
-		}
-	}
-	return list, nil
-}
-
-func (b *batch) retry(ctx context.Context, list []string, reason string) error {
-	for _, endpoint := range list {
-		if err := b.member(ctx, endpoint, fsm.Input{Kind: fsm.InputRetry, Text: reason}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Add adds an endpoint to a rollout that has not ended; it is no error if it is a member already.
@@ -282,110 +165,6 @@ func checkEndpoint(endpoint, field string) error {
 		return invalid(field, "%s", problem)
 	}
 	return nil
-}
-
-// A Change is what [Manager.Edit] changes: the fields that are not nil.
-type Change struct {
-	Concurrency *int
-	Interval    *time.Duration
-	MaxFailure  *float64
-	Window      *Window // its zero value is always
-	EndAt       *time.Time
-	Notes       *string
-}
-
-// Edit changes the plan of a rollout that has not ended. The journal has the values before and
-// after. The error is ErrInvalid, ErrState if nothing changes, or one of [Manager.Start].
-func (m *Manager) Edit(ctx context.Context, id string, c Change, o Order) (Rollout, error) {
-	return m.ordered(ctx, id, ActionEdit, o, func(_ context.Context, b *batch) error {
-		if !b.record.Machine.Active() || b.record.Machine.State == fsm.StateStopping {
-			return nil
-		}
-		asked, err := parseStored(&b.record)
-		if err != nil {
-			return err
-		}
-		plan := b.record.Machine.Plan
-		text := c.apply(&plan, &asked)
-		if text == "" {
-			return nil
-		}
-		if err := cmp.Or(checkPlan(&plan), checkNotes(asked.Notes)); err != nil {
-			return err
-		}
-		if c.EndAt != nil && !c.EndAt.After(time.Now()) {
-			return invalid("end_at", "has passed")
-		}
-		if b.record.Request, err = asked.text(); err != nil {
-			return err
-		}
-		b.rollout(fsm.Input{Kind: fsm.InputEdit, Plan: plan, Text: text + after(o.Reason)})
-		return nil
-	})
-}
-
-// apply applies the change, and says what it changes.
-func (c *Change) apply(p *fsm.Plan, asked *stored) (text string) {
-	note := func(field string, before, after any) {
-		if text != "" {
-			text += ", "
-		}
-		text += fmt.Sprintf("%s from %v to %v", field, before, after)
-	}
-	if c.Concurrency != nil && *c.Concurrency != p.Concurrency {
-		note("concurrency", p.Concurrency, *c.Concurrency)
-		p.Concurrency = *c.Concurrency
-	}
-	if c.Interval != nil && *c.Interval != p.Interval {
-		note("rate", rate(p.Interval), rate(*c.Interval))
-		p.Interval = *c.Interval
-	}
-	if c.MaxFailure != nil && *c.MaxFailure != p.MaxFailure {
-		note("max_failure", p.MaxFailure, *c.MaxFailure)
-		p.MaxFailure = *c.MaxFailure
-	}
-	if c.Window != nil && !sameWindow(c.Window, &p.Window) {
-		note("window", windowText(&p.Window), windowText(c.Window))
-		p.Window = *c.Window
-	}
-	if c.EndAt != nil && !c.EndAt.Equal(p.EndAt) {
-		note("end_at", p.EndAt.UTC().Format(time.RFC3339), c.EndAt.UTC().Format(time.RFC3339))
-		p.EndAt = *c.EndAt
-	}
-	if c.Notes != nil && *c.Notes != asked.Notes {
-		note("notes", strconv.Quote(asked.Notes), strconv.Quote(*c.Notes))
-		asked.Notes = *c.Notes
-	}
-	return text
-}
-
-// rate says how many admissions a minute an interval allows.
-func rate(interval time.Duration) string {
-	if interval <= 0 {
-		return "none"
-	}
-	return strconv.FormatFloat(float64(time.Minute)/float64(interval), 'g', 4, 64) + " a minute"
-}
-
-func sameWindow(a, b *Window) bool {
-	return slices.Equal(a.Days, b.Days) && a.From == b.From && a.To == b.To && a.Zone == b.Zone &&
-		a.Fallback == b.Fallback && a.Covers == b.Covers
-}
-
-func windowText(w *Window) string {
-	if w.Zone == "" {
-		return "always"
-	}
-	text := fmt.Sprintf("%02d:%02d to %02d:%02d %s", w.From/60, w.From%60, w.To/60, w.To%60, w.Zone)
-	for i, day := range w.Days {
-		if i == 0 {
-			text += " on "
-		} else {
-			text += "/"
-		}
-		text += day.String()[:3]
-	}
-	return text + " (" + string(w.Covers) + ")"
 }
 
 // do steps a rollout for an order: by its runner, or here if there is none, in one commit. The

@@ -51,6 +51,7 @@ type world struct {
 	die    func() // as stop, but does not wait
 	ctx    context.Context
 
+	blind   bool                            // the manager reads no devices without an update
 	store   rollouttest.Store               // what the next start uses; nil for db
 	running sync.WaitGroup                  // the devices
 	devices map[string]*firmwaretest.Device // by endpoint
@@ -94,7 +95,7 @@ func (w *world) start() {
 	require.NoError(w.t, err)
 	w.srv.HandleFunc("/", delivery.ServeCoAP)
 	w.mgr, err = firmware.NewManager(w.srv, db, w.images, firmware.ManagerConfig{
-		Delivery: delivery, Logger: testLogger(w.t, "manager"), Inventory: true,
+		Delivery: delivery, Logger: testLogger(w.t, "manager"), Inventory: !w.blind,
 		Keep: func(ctx context.Context, kind store.Kind, id string) (string, error) {
 			return w.all.Keep(ctx, kind, id)
 		},
