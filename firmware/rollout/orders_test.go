@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -412,9 +413,9 @@ func TestOrdersToARolloutThatEnds(t *testing.T) {
 func TestProgramsFunctions(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.stop()
-		asked := 0
+		var asked atomic.Int32
 		w.config.Health = func(ctx context.Context, r rollout.Rollout, stage int) (bool, string, error) {
-			switch asked++; asked {
+			switch asked.Add(1) {
 			case 1:
 				return false, "error rate is up", nil
 			case 2:
@@ -447,7 +448,7 @@ func TestProgramsFunctions(t *testing.T) {
 		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: []rollout.Stage{{Size: 1}, {Share: 1}}})
 		got := w.ended(r.ID, 5*time.Hour)
 		require.Equal(t, fsm.Counts{Succeeded: 3}, got.Machine.Total, w.journal(r.ID))
-		require.GreaterOrEqual(t, asked, 6)
+		require.GreaterOrEqual(t, asked.Load(), int32(6))
 		require.Len(t, w.lines(r.ID, fsm.EventHealth), 4, w.journal(r.ID))
 		for _, actor := range []string{"eve", "panic", "slow"} {
 			_, err := w.all.Retry(w.ctx, r.ID, []rollout.Outcome{rollout.OutcomeFailed}, rollout.Order{Actor: actor})
