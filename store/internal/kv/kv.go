@@ -41,7 +41,8 @@ const (
 	secured                     // endpoint -> mark, if its record says so, or did before it was damaged
 	rollouts                    // id -> record
 	activeRollouts              // id -> mark
-	members                     // rollout, endpoint -> record
+	members                     // rollout, order and endpoint -> record
+	memberNames                 // rollout, endpoint -> mark
 	memberOrder                 // rollout, cursor -> mark
 	rolloutEvents               // rollout, number -> line
 	log                         // of the latest commits, see Logged
@@ -61,7 +62,7 @@ var (
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "old_key_times", "updates_by_endpoint",
 	"updates_by_image", "updates_by_outcome", "updates_by_end", "updates_by_label", "update_counts", "active", "active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
-	"images_by_digest", "devices", "devices_seen", "devices_by_fact", "device_counts", "secured", "rollouts", "active_rollouts", "members", "members_by_place", "rollout_events", "log"}
+	"images_by_digest", "devices", "devices_seen", "devices_by_fact", "device_counts", "secured", "rollouts", "active_rollouts", "members", "members_by_endpoint", "members_by_place", "rollout_events", "log"}
 
 // String returns a name for the table in a database.
 func (t Table) String() string { return tableNames[t] }

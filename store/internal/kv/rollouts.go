@@ -22,12 +22,14 @@ var (
 	}
 	memberKind = kind[store.Member]{
 		kind: store.KindMember, table: members,
-		name: func(key []byte) string { return string(text(key)) + " " + string(rest(key)) },
+		name: func(key []byte) string { return string(text(key)) + " " + string(unordered(rest(key))) },
 		append: func(b []byte, m *store.Member) ([]byte, error) {
 			return memberCodec.AppendRange(b, m, 3, math.MaxUint64) // the key has rollout and endpoint
 		},
 		parse: memberCodec.Decode,
-		key:   func(m *store.Member, key []byte) { m.Rollout, m.Endpoint = string(text(key)), string(rest(key)) },
+		key: func(m *store.Member, key []byte) {
+			m.Rollout, m.Endpoint = string(text(key)), string(unordered(rest(key)))
+		},
 	}
 	rolloutEventKind = kind[store.RolloutEvent]{
 		kind: store.KindRolloutEvent, table: rolloutEvents,
@@ -136,7 +138,7 @@ func putMembers(o *overlay, c store.PutMembers) error {
 	}
 	for i := range c.Members {
 		m := &c.Members[i]
-		key, cursors := join(c.Rollout, m.Endpoint), m.Cursors()
+		key, cursors := memberKey(c.Rollout, m.Endpoint), m.Cursors()
 		if data := o.get(members, key); data != nil {
 			old, err := memberKind.decode(key, data)
 			if err != nil { // its places in the index are not known
@@ -150,6 +152,8 @@ func putMembers(o *overlay, c store.PutMembers) error {
 					}
 				}
 			}
+		} else {
+			o.put(memberNames, join(c.Rollout, m.Endpoint), mark)
 		}
 		for _, cursor := range cursors {
 			o.put(memberOrder, join(c.Rollout, cursor), mark)
@@ -185,7 +189,7 @@ func deleteRollout(o *overlay, c store.DeleteRollout) error {
 		return store.ErrInUse
 	}
 	left := c.Limit
-	for _, t := range []Table{members, memberOrder, rolloutEvents} {
+	for _, t := range []Table{members, memberNames, memberOrder, rolloutEvents} {
 		for left > 0 {
 			key := o.first(t, join(c.ID, ""))
 			if key == nil {
@@ -225,20 +229,21 @@ func (s *Store) RolloutList(ctx context.Context, q store.RolloutQuery) iter.Seq2
 
 // Member implements store.Rollouts.
 func (s *Store) Member(ctx context.Context, id, endpoint string) (store.Member, error) {
-	return get(ctx, s, &memberKind, string(join(id, endpoint)))
+	return get(ctx, s, &memberKind, string(memberKey(id, endpoint)))
 }
 
 // Members implements store.Rollouts.
 func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[store.Member, error] {
-	sc := scan{table: members, prefix: join(q.Rollout, "")}
-	load := func(_ Reader, key, value []byte) (store.Member, bool, error) {
-		m, err := memberKind.decode(key, value)
+	sc := scan{table: memberNames, prefix: join(q.Rollout, "")}
+	load := func(r Reader, key, _ []byte) (store.Member, bool, error) {
+		member := memberKey(q.Rollout, string(rest(key)))
+		m, err := memberKind.decode(member, r.Get(members, member))
 		return m, true, err
 	}
 	if prefix := q.Prefix(); prefix != "" {
 		sc = scan{table: memberOrder, prefix: join(q.Rollout, prefix)}
 		load = func(r Reader, key, _ []byte) (store.Member, bool, error) {
-			member := join(q.Rollout, endpointOf(rest(key)))
+			member := join(q.Rollout, orderOf(rest(key)))
 			m, err := memberKind.decode(member, r.Get(members, member))
 			if err != nil {
 				m = store.MemberAt(q.Rollout, string(rest(key)))
@@ -255,14 +260,23 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 // orderDigits is the length of store.MemberOrder.
 const orderDigits = 16
 
-// endpointOf returns the endpoint of a cursor: what follows three words, each with a full stop, and
-// the digits of the order.
-func endpointOf(cursor []byte) []byte {
+// memberKey returns the key of a member. Members of a rollout are in their order: that is how they
+// are updated, so that steps of many members write few pages.
+func memberKey(id, endpoint string) []byte {
+	return join(id, store.MemberOrder(id, endpoint)+endpoint)
+}
+
+// orderOf returns what follows the three words of a cursor, each with a full stop: the digits of
+// the order, and the endpoint.
+func orderOf(cursor []byte) []byte {
 	for range 3 {
 		_, cursor, _ = bytes.Cut(cursor, []byte{'.'})
 	}
-	return cursor[min(orderDigits, len(cursor)):]
+	return cursor
 }
+
+// unordered returns the endpoint that follows the digits of the order.
+func unordered(ordered []byte) []byte { return ordered[min(orderDigits, len(ordered)):] }
 
 // MembersOf implements store.Rollouts.
 func (s *Store) MembersOf(ctx context.Context, endpoints []string) iter.Seq2[store.Member, error] {
@@ -274,7 +288,7 @@ func (s *Store) MembersOf(ctx context.Context, endpoints []string) iter.Seq2[sto
 			err := s.view(ctx, func(r Reader) error {
 				for id := range r.Ascend(activeRollouts, nil) {
 					for _, endpoint := range part {
-						key := join(string(id), endpoint)
+						key := memberKey(string(id), endpoint)
 						if data := r.Get(members, key); data != nil {
 							m, err := memberKind.decode(key, data)
 							found = append(found, pair[store.Member]{m, true, err})

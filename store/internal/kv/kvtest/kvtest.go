@@ -49,7 +49,7 @@ func Spoil(b kv.Backend, kind store.Kind, key string, way func(key, record []byt
 	rollout, of, _ := strings.Cut(key, " ")
 	switch kind {
 	case store.KindMember:
-		id = append(binary.BigEndian.AppendUint16(nil, uint16(len(rollout))), rollout+of...)
+		id = append(binary.BigEndian.AppendUint16(nil, uint16(len(rollout))), rollout+store.MemberOrder(rollout, of)+of...)
 	case store.KindEvent, store.KindRolloutEvent:
 		id = nil
 		if kind == store.KindRolloutEvent {
