@@ -91,7 +91,7 @@ func (o *options) flags(env environment) *flag.FlagSet {
 	fs.BoolVar(&o.compact, "compact", false, "give the room of deleted records back to the disk before the server starts")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
 	fs.IntVar(&o.manager.Retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
-	fs.DurationVar(&o.manager.Retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update stays, as `duration` such as 2160h; -1s is no limit")
+	fs.DurationVar(&o.manager.Retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update or rollout stays, as `duration` such as 2160h; -1s is no limit")
 	o.leshan.flags(fs)
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.limits(fs)

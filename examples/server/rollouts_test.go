@@ -159,7 +159,7 @@ func TestTokensOfOperators(t *testing.T) {
 		if body != "" {
 			r.Header.Set("Content-Type", "application/json")
 		}
-		if strings.HasPrefix(path, "/images") {
+		if strings.HasPrefix(path, "/images?") {
 			r.Header.Set("Content-Type", "application/octet-stream")
 		}
 		response, err := http.DefaultClient.Do(r)
@@ -177,6 +177,9 @@ func TestTokensOfOperators(t *testing.T) {
 	status, made := ask(http.MethodPost, "/rollouts", "0ther", fmt.Sprintf(`{"image":%q,"targets":{"endpoints":["dev"]}}`, id.FindStringSubmatch(image)[1]))
 	require.Equal(t, http.StatusCreated, status, made)
 	path := "/rollouts/" + id.FindStringSubmatch(made)[1]
+	status, kept := ask(http.MethodDelete, "/images/"+id.FindStringSubmatch(image)[1], "0ther", "")
+	require.Equal(t, http.StatusConflict, status)
+	require.Contains(t, kept, "needs it", "the rollout keeps its image")
 	status, _ = ask(http.MethodPost, path+"/start", "s3cret", "")
 	require.Equal(t, http.StatusOK, status)
 	_, lines := ask(http.MethodGet, path+"/events", "0ther", "")

@@ -223,12 +223,13 @@
 //	{"id": "01J...", "targets": 4711, "first": ["dev", ...], "stages": [1, 472, 4711],
 //	 "versions": [{"version": "1.0.0", "devices": 4700, "examples": ["dev", ...]}, ...],
 //	 "skipped": [{"reason": "already_current", "devices": 11, "examples": ["dev-7", ...]}],
-//	 "unheld": [{"delivery": "push", "devices": 2, "examples": ["dev-9", ...]}]}
+//	 "unheld": [{"how": "push, profile default", "devices": 2, "examples": ["dev-9", ...]}]}
 //
-// where first are the first 20 by turn, stages the number of devices that each stage admits with
-// those before it, and unheld the devices that install without Execute, which neither a window nor
-// a pause can hold. The turns follow from the id: a request with this "id" makes the rollout that
-// was shown. A rollout is
+// where first are the first 20 by turn, and stages the number of devices that each stage admits
+// with those before it. unheld are the devices that install without Execute (5/0/14), as soon as
+// they have the package, so that no hold keeps them from it: they get the package only when they
+// may install. The turns follow from the id: a request with this "id" makes the rollout that was
+// shown. A rollout is
 //
 //	{"id": "01J...", "name": "spring", "image": "6f1c...", "state": "running", "reason": "stage 1 of 3: 1 of up to 1 devices are admitted",
 //	 "cause": "", "until": "...", "stage": 1,
@@ -260,6 +261,8 @@
 //	waiting    is the reason not_started, stage, gate, paused, window, rate, concurrency, offline, asleep, busy, retry
 //	skipped    is the reason already_current, incompatible, not_comparable, removed, cancelled, unreachable
 //	outcomes   of retry: failed, timed_out, rolled_back, skipped, or a reason of skipped members
+//
+// A server that runs deletes a rollout a year after its end, or as rollout.Config.Retain says.
 //
 // Members are listed by endpoint; those of a ?state= in the order of their turns. PATCH changes the
 // fields that its body has; null takes rate and window away. An order may have a body {"reason":

@@ -254,11 +254,11 @@ type dryRunView struct {
 	Unheld   []tallyView `json:"unheld"`
 }
 
-// A tallyView counts devices that have a version, a reason or a delivery in common.
+// A tallyView counts devices that have a version, a reason or a way of delivery in common.
 type tallyView struct {
 	Version  *string  `json:"version,omitempty"` // "" if it is not known
 	Reason   string   `json:"reason,omitempty"`
-	Delivery string   `json:"delivery,omitempty"`
+	How      string   `json:"how,omitempty"` // they take packages
 	Devices  int      `json:"devices"`
 	Examples []string `json:"examples"`
 }
@@ -278,6 +278,6 @@ func viewDryRun(run rollout.DryRun) dryRunView {
 	}
 	v.Versions = tallies(run.Versions, func(t *tallyView, name string) { t.Version = &name })
 	v.Skipped = tallies(run.Skipped, func(t *tallyView, name string) { t.Reason = name })
-	v.Unheld = tallies(run.Unheld, func(t *tallyView, name string) { t.Delivery = name })
+	v.Unheld = tallies(run.Unheld, func(t *tallyView, name string) { t.How = name })
 	return v
 }

@@ -150,7 +150,8 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if b.manager, err = firmware.NewManager(b.server, config.Store, images, manager); err != nil {
 		return nil, err
 	}
-	if b.rollouts, err = rollout.NewManager(b.server, b.manager, config.Store, rollout.Config{Logger: config.Logger}); err != nil {
+	rollouts := rollout.Config{Retain: config.Manager.Retain.Age, Logger: config.Logger}
+	if b.rollouts, err = rollout.NewManager(b.server, b.manager, config.Store, rollouts); err != nil {
 		return nil, err
 	}
 	if b.operators, err = parseOperators(config.Token); err != nil {
