@@ -160,7 +160,7 @@ func (v *viewer) next() (n notice, ok bool) {
 func (v *viewer) begun(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaited)
 	defer cancel()
-	err := error(nil)
+	var err error
 	select {
 	case <-v.watch.begun:
 		err = v.watch.err
