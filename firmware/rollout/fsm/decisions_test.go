@@ -226,8 +226,8 @@ func TestShownSilent(t *testing.T) {
 	require.Equal(t, fsm.MemberSucceeded, p.m[0].State)
 }
 
-// TestRetryCountsAnew: a member that is retried counts neither as admitted nor as bad, until it is.
-func TestRetryCountsAnew(t *testing.T) {
+// TestRetryCountsOnce: a member that is retried counts neither as admitted nor as bad, until it is.
+func TestRetryCountsOnce(t *testing.T) {
 	plan := smallPlan()
 	plan.MaxFailure = 0.1 // of 20: three bad ones are too many
 	p := begin(t, plan, 6).reach(0).ends(0, fsm.EndingSucceeded).pass(10*time.Minute).

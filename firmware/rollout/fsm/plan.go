@@ -29,11 +29,11 @@ type Plan struct {
 
 // A Stage says how far a rollout goes before it waits and looks.
 type Stage struct {
-	// Size is the ceiling of admitted members, in this stage and all before it. If it is 0, Share
-	// counts.
+	// Size is the ceiling of admitted members, in this stage and all before it. It is above the
+	// Size of each stage before. If it is 0, Share counts.
 	Size int `record:"1"`
-	// Share is that ceiling as a share of the targets, above 0 and up to 1. The number of members
-	// is rounded up. Skipped members are no targets.
+	// Share is that ceiling as a share of the targets, up to 1, and above the Share of each stage
+	// before. The number of members is rounded up. Skipped members are no targets.
 	Share float64 `record:"2"`
 	// Only admits only members that the stage names: see Member.Only.
 	Only bool `record:"3"`
