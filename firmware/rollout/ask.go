@@ -23,6 +23,9 @@ func Describe(r Rollout) (reason string, until time.Time) {
 		if !m.Filled {
 			return fmt.Sprintf("it takes its devices: %d so far", m.Total.Waiting+m.Total.Skipped), time.Time{}
 		}
+		if m.Total.Waiting == 0 {
+			return fmt.Sprintf("it has no device to update, and cannot start; skipped devices: %d", m.Total.Skipped), time.Time{}
+		}
 		return fmt.Sprintf("it waits for its start, with %d devices", m.Total.Waiting), time.Time{}
 	case fsm.StatePaused:
 		if m.Reason == fsm.ReasonOperator {

@@ -73,5 +73,12 @@ func TestDescribe(t *testing.T) {
 		_, err = w.all.Get(w.ctx, r.ID)
 		require.ErrorIs(t, err, store.ErrNotFound)
 		require.ErrorIs(t, w.all.Delete(w.ctx, r.ID, rollout.Order{}), store.ErrNotFound)
+
+		r, err = w.all.Create(w.ctx, rollout.Request{
+			Image: w.image.ID, Select: &rollout.Selector{Labels: map[string]string{"site": "nowhere"}}, Start: true,
+		})
+		require.NoError(t, err)
+		got, _ := rollout.Describe(r)
+		require.Equal(t, "it has no device to update, and cannot start; skipped devices: 0", got)
 	})
 }
