@@ -144,7 +144,12 @@ func (w *world) until(id, what string, is func(firmware.Update) bool) firmware.U
 			return u
 		}
 		require.True(w.t, u.Active(), "%s: %s", what, w.journal(id))
-		if time.Sleep(100 * time.Millisecond); n > 1000 {
+		switch { // some phases are short; the world moves in steps of 20 ms, which this must not meet
+		case n < 100:
+			time.Sleep(7 * time.Millisecond)
+		case n < 1000:
+			time.Sleep(100 * time.Millisecond)
+		default:
 			time.Sleep(5 * time.Second)
 		}
 	}
