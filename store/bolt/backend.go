@@ -103,8 +103,8 @@ func (b *backend) update(fn func(*bbolt.Tx) error) error {
 		if b.broken != nil {
 			return b.broken
 		}
-		b.reads.stop()
-		defer b.reads.resume()
+		b.reads.begin()
+		defer b.reads.done()
 		err := guard(func() error { return b.db.Update(fn) })
 		switch {
 		case errors.Is(err, ErrDamaged):
@@ -155,8 +155,8 @@ func (b *backend) do(fn func() error) error {
 
 // again opens the file again. The caller holds mu.
 func (b *backend) again() error {
-	b.reads.stop() // bbolt closes the file after the last transaction
-	defer b.reads.resume()
+	b.reads.begin() // bbolt closes the file after the last transaction
+	defer b.reads.done()
 	if err := b.db.Close(); err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (b *backend) again() error {
 func (b *backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.reads.stop()
+	b.reads.begin()
 	switch {
 	case b.reopen == nil:
 		b.release()

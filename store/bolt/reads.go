@@ -2,21 +2,29 @@ package bolt
 
 import (
 	"sync"
+	"time"
 
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// maxReads limits the read transactions that wait for their next read.
-const maxReads = 64
+const (
+	// maxReads limits the read transactions that wait for their next read.
+	maxReads = 64
+	// readsStay limits how long they wait during a write.
+	readsStay = 2 * time.Millisecond
+)
 
-// reads keeps read transactions with their cursors from one read to the next, until something is
-// written: to begin one costs more than most reads do. Each serves one read at a time. None is kept
-// during a write, which waits for all of them when the file has to grow.
+// reads keeps read transactions with their cursors from one read to the next: to begin one costs
+// more than most reads do. Each serves one read at a time. All end when a write begins, as it may
+// reuse what they see, and when it ends, as they do not show it. Those between end soon, because
+// the write waits for them if the file has to be mapped again, which happens each time that its size
+// has doubled.
 type reads struct {
 	mu     sync.Mutex
 	writes int // that have begun and not ended
-	round  int // counts the writes
+	round  int // counts the beginnings and ends of writes
 	idle   []*tx
+	soon   *time.Timer // ends the idle ones during a write; nil while there are none
 }
 
 // read calls fn with a read transaction that shows what all writes that have ended wrote.
@@ -59,29 +67,49 @@ func (r *reads) take() (*tx, int) {
 func (r *reads) give(t *tx, round int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.writes > 0 || r.round != round || len(r.idle) >= maxReads {
+	if r.round != round || len(r.idle) >= maxReads {
 		return false
 	}
 	r.idle = append(r.idle, t)
+	if r.writes > 0 && r.soon == nil {
+		r.soon = time.AfterFunc(readsStay, r.end)
+	}
 	return true
 }
 
-// stop ends the transactions that are idle, and keeps none until resume.
-func (r *reads) stop() {
+// end ends the idle transactions of a write.
+func (r *reads) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.soon = nil; r.writes > 0 {
+		r.endAll()
+	}
+}
+
+// begin says that a write begins, and done that it has ended.
+func (r *reads) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writes++
+	r.endAll()
+}
+
+func (r *reads) done() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writes--
+	r.endAll()
+	if r.soon != nil && r.soon.Stop() {
+		r.soon = nil
+	}
+}
+
+// endAll ends all idle transactions, and those in use at their next give. r.mu is held.
+func (r *reads) endAll() {
 	r.round++
 	for _, t := range r.idle {
 		_ = t.btx.Rollback()
 	}
 	clear(r.idle)
 	r.idle = r.idle[:0]
-}
-
-func (r *reads) resume() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.writes--
-	r.round++ // a transaction that was begun meanwhile may not show the write
 }
