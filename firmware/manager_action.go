@@ -103,7 +103,7 @@ func (a *action) waits() {
 // request makes a request of the action. It calls then with the answer, unless the action is over.
 // At most one request is in progress at a time.
 func (e *action) request(r lwm2m.Request, then func(lwm2m.Answer)) {
-	r.Endpoint, r.NoWait, r.Notice, r.Owner = e.endpoint, true, e.noticed, e
+	r.Endpoint, r.NoWait, r.Notice, r.SkipSent, r.Owner = e.endpoint, true, e.noticed, true, e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.over {
@@ -120,6 +120,20 @@ func (e *action) request(r lwm2m.Request, then func(lwm2m.Answer)) {
 			a.Observation.Drop(nil)
 		}
 	})
+	if e.call.Sent() {
+		e.reports.Lock()
+		defer e.reports.Unlock()
+		e.isSent()
+	}
+}
+
+// isSent records that the first message has gone out. e.reports is held.
+func (e *action) isSent() {
+	e.sent = true
+	if e.queued {
+		e.queued = false
+		e.plan.notice(fsm.ObserveSent)
+	}
 }
 
 // noticed passes a notice of a request to the place and to the state machine.
@@ -134,11 +148,7 @@ func (a *action) noticed(n lwm2m.Notice) {
 	defer a.reports.Unlock()
 	switch n {
 	case lwm2m.NoticeSent:
-		a.sent = true
-		if a.queued {
-			a.queued = false
-			a.plan.notice(fsm.ObserveSent)
-		}
+		a.isSent()
 	case lwm2m.NoticeSilent:
 		a.plan.notice(fsm.ObserveSilent)
 	case lwm2m.NoticeBusy:

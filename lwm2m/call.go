@@ -135,8 +135,17 @@ func (s *Server) begin(c *Call) {
 	now := c.launched
 	s.mu.Unlock()
 	if now {
+		c.sink.skip(c.request.SkipSent)
 		c.send(1)
+		c.sink.skip(false)
 	}
+}
+
+// Sent reports whether the first message of a request that has a Notice is sent, as NoticeSent does.
+func (c *Call) Sent() bool {
+	c.sink.mu.Lock()
+	defer c.sink.mu.Unlock()
+	return c.sink.sent
 }
 
 // enqueue puts a call into the queue of its device, or ends it if waiting is pointless. s.mu is

@@ -1,7 +1,6 @@
 package lwm2m
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/otago-iot/otago/internal/coap"
@@ -25,11 +24,12 @@ type sink struct {
 
 	mu       sync.Mutex
 	pass     func()             // passOn; made once
-	notices  []Notice           // in room
-	room     [maxNotices]Notice // so that a notice costs no memory
+	notices  [maxNotices]Notice // the first waiting ones wait
+	waiting  uint8
 	answer   Answer
 	answered bool // answer waits for its call of done
 	sent     bool // NoticeSent was among the notices
+	skipSent bool // leave it out
 	over     bool // the call has ended: no more notices
 	busy     bool // passOn runs or is scheduled
 }
@@ -45,19 +45,28 @@ func (c *Call) notice(n Notice) {
 	if k.over || n == NoticeSent && k.sent {
 		return
 	}
-	k.sent = k.sent || n == NoticeSent
-	waiting := len(k.notices)
-	if waiting > 0 && k.notices[waiting-1] == n {
+	if n == NoticeSent {
+		if k.sent = true; k.skipSent {
+			return
+		}
+	}
+	if k.waiting > 0 && k.notices[k.waiting-1] == n {
 		return
 	}
-	if waiting == maxNotices {
-		k.notices = slices.Delete(k.notices, 1, 2) // the first may be NoticeSent
+	if k.waiting == maxNotices {
+		copy(k.notices[1:], k.notices[2:]) // the first may be NoticeSent
+		k.waiting--
 	}
-	if waiting == 0 {
-		k.notices = k.room[:0]
-	}
-	k.notices = append(k.notices, n)
+	k.notices[k.waiting] = n
+	k.waiting++
 	c.schedule()
+}
+
+// skip makes notice leave out NoticeSent, or not any more.
+func (k *sink) skip(skip bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.skipSent = skip
 }
 
 // deliver queues the answer for done.
@@ -115,9 +124,10 @@ func (k *sink) next() (n Notice, a Answer, more bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case len(k.notices) > 0:
+	case k.waiting > 0:
 		n = k.notices[0]
-		k.notices = slices.Delete(k.notices, 0, 1)
+		copy(k.notices[:], k.notices[1:])
+		k.waiting--
 	case k.answered:
 		a, k.answer, k.answered = k.answer, Answer{}, false
 	default:

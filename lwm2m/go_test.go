@@ -154,6 +154,24 @@ func TestNotices(t *testing.T) {
 	})
 }
 
+// TestSkipSent: a request that is sent at once has no NoticeSent if the caller does without. One that
+// waits behind it has.
+func TestSkipSent(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(nil)
+		a := &answers{server: w.server}
+		read := lwm2m.Request{Operation: lwm2m.OpRead, Path: firmwareVersion, SkipSent: true}
+		first := a.call(read)
+		require.True(t, first.Sent())
+		second := a.call(read)
+		require.False(t, second.Sent())
+		got, notices := a.take()
+		require.Len(t, got, 2)
+		require.Equal(t, []lwm2m.Notice{lwm2m.NoticeSent}, notices)
+		require.True(t, second.Sent())
+	})
+}
+
 // TestOrderOfWaiting: requests that wait for a sleeping device reach it in the order of the calls.
 func TestOrderOfWaiting(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {

@@ -60,6 +60,10 @@ type Request struct {
 	// Notice is called with the events of the request on its way. Like the done of [Server.Go], it
 	// must not block. It is not called after done. Default: none.
 	Notice func(Notice)
+	// SkipSent leaves out NoticeSent if the server sends the first message before Server.Go
+	// returns, as it does with most requests: [Call.Sent] says so, and costs less. Default: Notice
+	// is called with it.
+	SkipSent bool
 	// Owner is for the functions of [Server.Before]; the server ignores it.
 	Owner any
 }
