@@ -18,14 +18,13 @@ type runAction struct {
 	run  *run
 	what fsm.Action
 	uri  packageURI
-	done fsm.Observation
+	seen fsm.Reading
 }
 
 // begin starts an action with the device.
 func (r *run) begin(ctx context.Context, u *Update, what fsm.Action, uri packageURI) {
 	a := &runAction{
 		action: action{m: r.m, endpoint: r.target, update: r.id, lane: laneRequest}, run: r, what: what, uri: uri,
-		done: fsm.Observation{Kind: fsm.ObserveDone, Action: what.ID},
 	}
 	a.plan = a
 	here := uri.here
@@ -67,7 +66,7 @@ func (a *runAction) start() {
 		a.run.mu.Lock()
 		a.run.seen = a.run.touches
 		a.run.mu.Unlock()
-		a.read(a.what.Resources, &a.done.Reading, a.end)
+		a.read(a.what.Resources, &a.seen, a.end)
 	case fsm.ActionObserve:
 		a.observe()
 	case fsm.ActionReset:
@@ -105,11 +104,11 @@ func (a *runAction) finish(err error) {
 	if a.device != nil && !a.device.read.Read.IsZero() {
 		r.m.keepInventory(inventoryRead{endpoint: a.endpoint, facts: a.device.read})
 	}
-	verdict(&a.done, err)
 	if errors.Is(err, lwm2m.ErrAsleep) {
 		r.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
 	}
-	l := item{Observation: a.done, read: a.what.Resources}
+	l := item{Observation: fsm.Observation{Kind: fsm.ObserveDone, Action: a.what.ID, Reading: a.seen}, read: a.what.Resources}
+	verdict(&l.Observation, err)
 	if l.read.Has(fsm.ReadProtocols) && (r.m.config.PackageURI != nil || r.m.delivery != nil && r.m.delivery.config.BaseURLs != nil) {
 		// A function of the program may block, and an operator's order must not wait for it.
 		late := l
@@ -228,7 +227,7 @@ func (a *runAction) observe() {
 			a.end(answer.Err)
 			return
 		}
-		fill(&a.done.Reading, answer.Entries, fsm.ReadState)
+		fill(&a.seen, answer.Entries, fsm.ReadState)
 		r.mu.Lock()
 		current := r.action == a && !r.stopped
 		if current {

@@ -143,11 +143,11 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error
 
 // appendJournal makes journal lines of the entries of the state machine.
 func appendJournal(lines []store.Event, rec *Update, entries []fsm.Entry) []store.Event {
-	switch {
-	case len(lines) > 0: // few steps are stored alone
-		lines = slices.Grow(lines, max(3, len(entries)))
-	case len(entries) > 0: // an update that only waits has one line
-		lines = make([]store.Event, 0, len(entries))
+	if n := len(entries); n > cap(lines)-len(lines) {
+		if len(lines) > 0 { // an update that only waits has one line, but few steps are stored alone
+			n = max(3, n)
+		}
+		lines = slices.Grow(lines, n)
 	}
 	for _, e := range entries {
 		lines = append(lines, eventOf(rec, e.Event, e.Detail))

@@ -119,10 +119,8 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if wrong != nil {
 		// A repeated request gets its update even if its hold has expired, or the device has
 		// changed.
-		for u, err := range m.db.Updates(ctx, store.UpdateQuery{Key: r.Key, Limit: 1}) {
-			if err == nil && r.Key != "" {
-				return m.repeated(ctx, r, profile, u.ID)
-			}
+		if id := m.withKey(ctx, r.Key); id != "" {
+			return m.repeated(ctx, r, profile, id)
 		}
 		return Update{}, wrong
 	}
@@ -188,6 +186,19 @@ func (m *Manager) checkCompatible(ctx context.Context, r Request, img store.Imag
 
 func describe(img store.Image) string {
 	return fmt.Sprintf("%s %s, %d bytes, sha256 %s", img.Name, img.Version, img.Size, img.SHA256)
+}
+
+// withKey returns the id of the update with a key, or "".
+func (m *Manager) withKey(ctx context.Context, key string) string {
+	if key == "" {
+		return ""
+	}
+	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Key: key, Limit: 1}) {
+		if err == nil {
+			return u.ID
+		}
+	}
+	return ""
 }
 
 // repeated returns the update of an earlier request with the same key.

@@ -30,17 +30,18 @@ type Call struct {
 	r    *Request
 	done func(*Response, error)
 
-	counted bool    // the gate waits for the call
-	from    *origin // the gate waits for its calls, too
+	from *origin      // the gate waits for its calls, too
+	a    *association // the request's peer; nil until the request begins: use p
+	o    *Observation
 
-	a         *association // the request's peer; nil until the request begins: use p
-	o         *Observation
-	unobserve bool // the request cancels o
-	retried   bool
-
-	room  *transfer // for the first one
+	first transfer
 	pause timer
 	turn  chan struct{} // wakes the caller of Do, which attends to the call; nil: workers attend
+
+	counted   bool // the gate waits for the call
+	unobserve bool // the request cancels o
+	retried   bool
+	begins    bool // first is in use
 
 	mu      sync.Mutex // taken with that of an association held, never the reverse
 	t       *transfer
@@ -55,12 +56,7 @@ type Call struct {
 }
 
 func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Call {
-	both := &struct {
-		call Call
-		room transfer
-	}{call: Call{e: e, p: p, r: r, done: done, running: true}}
-	c := &both.call
-	c.room = &both.room
+	c := &Call{e: e, p: p, r: r, done: done, running: true}
 	c.counted = e.gate.enter(nil)
 	c.pause.owner = c
 	return c

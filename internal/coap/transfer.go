@@ -46,10 +46,11 @@ type outgoing struct {
 
 func newTransfer(c *Call, a *association) (*transfer, error) {
 	r := c.r
-	t := c.room
-	if c.room = nil; t == nil {
+	t := &c.first
+	if c.begins {
 		t = &transfer{}
 	}
+	c.begins = true
 	*t = transfer{c: c, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload)), restarts: r.Restarts, tooLarge: maxBody}
 	if r.Body != nil {
 		t.size = r.Size
