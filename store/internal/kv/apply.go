@@ -14,8 +14,8 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 	since := parseNumber(o.get(Meta, seqKey))
 	for _, c := range changes {
 		switch c := c.(type) {
-		case store.CreateUpdate:
-			err = createUpdate(o, c.Update, since)
+		case *creation:
+			err = createUpdate(o, &c.update, since)
 		case *replacement:
 			err = replaceUpdate(o, c)
 		case store.DeleteUpdate:
@@ -56,7 +56,7 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 	return parseNumber(o.get(Meta, seqKey)), nil
 }
 
-func createUpdate(o *overlay, u store.Update, since uint64) error {
+func createUpdate(o *overlay, u *store.Update, since uint64) error {
 	id := []byte(u.ID)
 	if u.Key != "" {
 		if other := o.get(updateKeys, []byte(u.Key)); other != nil {
@@ -82,7 +82,7 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 		o.put(activeImages, join(u.Image, u.ID), mark)
 	} else {
 		o.put(byOutcome, join(string(u.Machine.Outcome), u.ID), mark)
-		o.put(byEnd, endKeyOf(&u), mark)
+		o.put(byEnd, endKeyOf(u), mark)
 	}
 	o.put(byEndpoint, join(u.Endpoint, u.ID), mark)
 	o.put(byImage, join(u.Image, u.ID), mark)
@@ -90,9 +90,8 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 		o.put(byLabel, labelKey(name, value, u.ID), mark)
 	}
 	o.count(u.Image, u.Machine.Outcome, 1)
-	o.update = u
-	o.update.Revision, o.update.Since = 1, since
-	return updateKind.put(o, id, &o.update)
+	u.Revision, u.Since = 1, since
+	return updateKind.put(o, id, u)
 }
 
 // replaceUpdate decodes of the old record only the head, and at its end the fields that never

@@ -3,7 +3,9 @@ package kv
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,6 +79,29 @@ func (c *commit) encode(u *store.Update) (store.Change, error) {
 	return r, err
 }
 
+// A creation is a normalized store.CreateUpdate that is used again, as an update is large.
+type creation struct {
+	store.Change // nil: it makes this one
+	update       store.Update
+	scratch      []byte
+}
+
+var creations = sync.Pool{New: func() any { return new(creation) }}
+
+// create returns the change that creates an update.
+func create(u *store.Update) (store.Change, error) {
+	c := creations.Get().(*creation)
+	c.update = *u
+	c.update.Labels, c.update.Tokens = maps.Clone(u.Labels), slices.Clone(u.Tokens)
+	err := c.update.Normalize()
+	if err == nil {
+		if c.scratch, err = appendUpdate(c.scratch[:0], &c.update); err != nil {
+			err = fmt.Errorf("%w: %w", store.ErrInvalid, err)
+		}
+	}
+	return c, err
+}
+
 // A replacement is a store.ReplaceUpdate whose update is encoded.
 type replacement struct {
 	store.Change // nil: it makes this one
@@ -89,6 +114,12 @@ type replacement struct {
 
 // free lets another call use the commit, which is in no queue.
 func (s *Store) free(c *commit) {
+	for _, change := range c.changes {
+		if made, ok := change.(*creation); ok {
+			made.update = store.Update{}
+			creations.Put(made)
+		}
+	}
 	clear(c.changes)
 	clear(c.rollouts)
 	c.changes, c.rollouts, c.seq, c.err = c.changes[:0], c.rollouts[:0], 0, nil
@@ -153,9 +184,12 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	c := s.newCommit()
 	for _, change := range changes {
 		var err error
-		if replace, ok := change.(store.ReplaceUpdate); ok {
-			change, err = c.encode(&replace.Update)
-		} else {
+		switch large := change.(type) {
+		case store.ReplaceUpdate:
+			change, err = c.encode(&large.Update)
+		case store.CreateUpdate:
+			change, err = create(&large.Update)
+		default:
 			change, err = store.Normalize(change)
 		}
 		if err != nil {
