@@ -141,7 +141,7 @@ func (s *Server) begin(c *Call) {
 	}
 }
 
-// Sent reports whether the first message of a request that has a Notice is sent, as NoticeSent does.
+// Sent reports whether the first message of a request that has a Notice has gone out.
 func (c *Call) Sent() bool {
 	c.sink.mu.Lock()
 	defer c.sink.mu.Unlock()

@@ -154,8 +154,8 @@ func TestNotices(t *testing.T) {
 	})
 }
 
-// TestSkipSent: a request that is sent at once has no NoticeSent if the caller does without. One that
-// waits behind it has.
+// TestSkipSent: a request that is sent at once has no NoticeSent if the caller does without. One
+// that waits behind it has.
 func TestSkipSent(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)

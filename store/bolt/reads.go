@@ -17,8 +17,8 @@ const (
 // reads keeps read transactions with their cursors from one read to the next: to begin one costs
 // more than most reads do. Each serves one read at a time. All end when a write begins, as it may
 // reuse what they see, and when it ends, as they do not show it. Those between end soon, because
-// the write waits for them if the file has to be mapped again, which happens each time that its size
-// has doubled.
+// the write waits for them if the file has to be mapped again, which happens each time that its
+// size has doubled.
 type reads struct {
 	mu     sync.Mutex
 	writes int // that have begun and not ended
