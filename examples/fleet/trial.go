@@ -40,7 +40,8 @@ func runTrial(ctx context.Context, o options, out, log io.Writer) (err error) {
 	seed := cmp.Or(o.seed, rand.Uint64())
 	t := &trial{
 		measurement: measurement{o: o, log: log, role: serverRole{Fleet: o.fleet, Dir: dir, Disk: o.disk, LogLevel: o.logLevel, Rollouts: true}},
-		out:         out, random: rand.New(rand.NewPCG(seed, 0)), kills: o.kills, pause: 2 * time.Second,
+		out:         out, random: rand.New(rand.NewPCG(seed, 0)), kills: o.kills,
+		pause: max(2*time.Second, time.Duration(o.fleet.Devices)*10*time.Millisecond), // a rollout takes longer
 	}
 	fmt.Fprintf(out, "trial: %d devices, %d kills, %d at a time, -seed %d\n", o.fleet.Devices, o.kills, o.atATime, seed)
 	if err := t.startServer(ctx); err != nil {
