@@ -64,7 +64,6 @@ func TestManualUpdateInTheWay(t *testing.T) {
 		w.once()
 
 		// The other way round.
-		list = append(list, name(9))
 		w.device(9, slow(), clientDefault)
 		time.Sleep(time.Minute)
 		r = w.create(rollout.Request{Targets: rollout.Endpoints(name(9)), Stages: all()})

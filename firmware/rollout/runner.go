@@ -19,7 +19,7 @@ const (
 	parallel  = 64   // actions of one rollout at a time
 	maxCached = 4096 // active members whose records a runner keeps
 
-	gather = 20 * time.Millisecond
+	gather = 20 * time.Millisecond // what comes together shares a turn, and its commits
 )
 
 // A runner runs one rollout. One goroutine steps its machine; actions run in others, and their ends
@@ -39,10 +39,10 @@ type runner struct {
 	timers   timers                    // when members need a tick
 	granted  map[string]*time.Location // members that may execute and have not, with their zones
 	ready    map[string]*time.Location // members that may not, and would like to
-	parked   map[string]*time.Location
-	busy     map[string]struct{} // endpoints with an action under way
-	again    map[string]struct{} // those that are to be looked at when it ends
-	unsure   map[string]struct{} // those whose last action may not have taken place
+	parked   map[string]*time.Location // members that were away, and wait for room in the stage
+	busy     map[string]struct{}       // endpoints with an action under way
+	again    map[string]struct{}       // those that are to be looked at when it ends
+	unsure   map[string]struct{}       // those whose last action may not have taken place
 	walk     walk
 	windows  map[*time.Location]*window
 	edge     time.Time // when a window opens or closes that concerns a member
@@ -233,7 +233,7 @@ func (r *runner) wait(ctx context.Context) {
 	defer timer.Stop()
 	select {
 	case <-r.wake:
-		work.Sleep(ctx, gather) // what comes together shares a turn, and its commits
+		work.Sleep(ctx, gather)
 	case <-timer.C:
 	case <-ctx.Done():
 	}
