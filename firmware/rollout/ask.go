@@ -208,6 +208,9 @@ func (m *Manager) made(ctx context.Context, q *Request, now time.Time) (Rollout,
 		if json.Unmarshal([]byte(r.Request), &asked) != nil || asked.Key != q.Key {
 			continue
 		}
+		if !r.Machine.Filled && (r.Machine.State != fsm.StateDraft || asked.Select == nil && !m.isFilling(r.ID)) {
+			continue // it ends without having had all its targets: the repeated Create makes another one
+		}
 		if asked.Fingerprint != q.Fingerprint {
 			return r, fmt.Errorf("%w: key: rollout %s was made with it by another request", ErrInvalid, r.ID)
 		}

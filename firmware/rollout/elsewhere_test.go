@@ -104,7 +104,8 @@ func TestStuckInCreating(t *testing.T) {
 			}
 			yield("", errBroken)
 		}
-		r, err := w.all.Create(w.ctx, rollout.Request{Image: w.image.ID, Targets: broken, Start: true})
+		q := rollout.Request{Image: w.image.ID, Targets: broken, Start: true, Key: "once", Stages: all()}
+		r, err := w.all.Create(w.ctx, q)
 		require.ErrorIs(t, err, errBroken)
 		got := w.ended(r.ID, time.Hour)
 		require.Equal(t, fsm.Counts{Skipped: 2000}, got.Machine.Total)
@@ -112,6 +113,14 @@ func TestStuckInCreating(t *testing.T) {
 		for _, endpoint := range list {
 			require.Zero(t, w.installs(endpoint))
 		}
+		// The caller tries again.
+		q.Targets = rollout.Endpoints(list...)
+		again, err := w.all.Create(w.ctx, q)
+		require.NoError(t, err)
+		require.Equal(t, fsm.Counts{Succeeded: 3}, w.ended(again.ID, time.Hour).Machine.Total)
+		once, err := w.all.Create(w.ctx, q)
+		require.NoError(t, err)
+		require.Equal(t, again.ID, once.ID)
 	})
 }
 
