@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -48,12 +49,20 @@ func (a *api) getDevice(w http.ResponseWriter, r *http.Request, req request) err
 
 // putLabels replaces the labels of a device. The body is an object of names and values.
 func (a *api) putLabels(w http.ResponseWriter, r *http.Request, req request) error {
-	var all map[string]string
-	if err := readJSON(w, r, &all); err != nil {
+	var body map[string]any
+	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
-	if all == nil {
+	if body == nil {
 		return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, and is null")
+	}
+	all := make(map[string]string, len(body))
+	for _, name := range slices.Sorted(maps.Keys(body)) {
+		value, ok := body[name].(string)
+		if !ok {
+			return invalidField(clip(name, 40), `must be a text: the body has labels and their values, such as {"site": "oslo"}`)
+		}
+		all[name] = value
 	}
 	device, err := a.manager.SetLabels(r.Context(), req.endpoint, all)
 	if err != nil {

@@ -42,10 +42,14 @@ func TestLabels(t *testing.T) {
 	requireProblem(t, s.label("none", `{}`), http.StatusNotFound, "not-found")
 	for _, bad := range []string{
 		`{"Site": "x"}`, `{"": "x"}`, `{"a.b": "x"}`, `{"a": "` + strings.Repeat("x", 64) + `"}`, `{"a": "\u0000"}`,
-		`{"a": 1}`, `{"a": null, "b": {}}`, `null`, `[]`, `"x"`, ``, `{"a": "x"`, `{"a": "x"} {}`,
+		`{"a": 1}`, `{"a": null}`, `{"a": "b", "c": {}}`, `null`, `[]`, `"x"`, ``, `{"a": "x"`, `{"a": "x"} {}`,
 	} {
 		require.Equal(t, http.StatusBadRequest, s.label("a%2Fb", bad).StatusCode, bad)
 	}
+	// A first guess, by what GET shows.
+	wrong := requireProblem(t, s.label("a%2Fb", `{"labels": {"site": "oslo"}}`), http.StatusBadRequest, "invalid-field")
+	require.Equal(t, "labels", wrong.Field)
+	require.Contains(t, wrong.Detail, `labels must be a text: the body has labels and their values, such as {"site": "oslo"}`)
 	var many strings.Builder
 	for n := range 33 {
 		fmt.Fprintf(&many, `"n%d": "", `, n)
