@@ -147,7 +147,7 @@ func (m *Manager) StopPlan(ctx context.Context, id string, cancels bool) (finish
 	if !machine.Active() || machine.State == fsm.StateStopping && (machine.Cancels || !cancels) {
 		return 0, 0, fmt.Errorf("%w: it is %s", ErrState, machine.State)
 	}
-	switch finish = machine.Total.Active; {
+	switch finish = machine.Total.Active - machine.Slots.Parked; { // those wait for another stage
 	case cancels:
 		finish = machine.Slots.Installing // the others are cancelled
 	case machine.State == fsm.StatePaused:

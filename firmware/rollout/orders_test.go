@@ -287,6 +287,29 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestStopWithADeviceAway: a device that does not come back keeps a rollout that stops from its end
+// until end_at, and no longer.
+func TestStopWithADeviceAway(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.slowPull(0, 30*time.Minute)
+		time.Sleep(time.Minute)
+		r := w.create(rollout.Request{
+			Targets: rollout.Endpoints(name(0)), Stages: all(), EndAt: time.Now().Add(24 * time.Hour),
+			Update: firmware.Request{Deadline: 2 * time.Hour},
+		})
+		w.phase(r.ID, name(0), ufsm.PhaseTransferring)
+		w.cut(0, true)
+		w.until(r.ID, 2*time.Hour, "it is not away", func(r rollout.Rollout) bool { return r.Machine.Slots.Away == 1 })
+		_, err := w.all.Stop(w.ctx, r.ID, false, kim)
+		require.NoError(t, err)
+		time.Sleep(10 * time.Hour)
+		require.Equal(t, fsm.StateStopping, w.get(r.ID).Machine.State)
+		got := w.ended(r.ID, 24*time.Hour)
+		require.Equal(t, fsm.Counts{Skipped: 1}, got.Machine.Total)
+		require.WithinDuration(t, got.Machine.Plan.EndAt, got.Machine.Ended, time.Minute)
+	})
+}
+
 // TestRetry: members are tried again by the way in which they ended.
 func TestRetry(t *testing.T) {
 	inWorld(t, func(w *world) {

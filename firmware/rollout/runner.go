@@ -351,7 +351,7 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 func (r *runner) stored(b *batch) {
 	before := &r.record.Machine
 	opened := b.record.Machine.Stage != before.Stage
-	turned := b.record.Machine.State != before.State
+	turned := b.record.Machine.State != before.State || b.record.Machine.Grants != before.Grants
 	edited := len(b.lines) > 0 && b.lines[len(b.lines)-1].Name == fsm.EventEdited
 	if r.walk.asleep && b.record.Machine.Slots.Invited+b.record.Machine.Slots.Reserved < before.Slots.Invited+before.Slots.Reserved {
 		r.walk.invitable()

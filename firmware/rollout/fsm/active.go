@@ -177,7 +177,7 @@ func (x *machine) reconcile() {
 	case m.State != MemberActive || m.Place == PlaceInstalling:
 	case m.Place == PlaceStarting:
 		x.out.Do = ActionStart
-	case x.State == StateStopping && (x.Cancels || !x.Grants && !m.Granted):
+	case x.State == StateStopping && (x.Cancels || m.Place == PlaceParked || !x.Grants && !m.Granted):
 		x.out.Do = ActionCancel
 	case m.Granted && (!x.mayRun() || x.Slots.Granted+x.Slots.Installing > x.Plan.Concurrency):
 		x.out.Do = ActionHold

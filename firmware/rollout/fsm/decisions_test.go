@@ -318,6 +318,33 @@ func TestEdit(t *testing.T) {
 	require.Equal(t, fsm.ReasonTrip, p.r.Reason)
 }
 
+// TestStopEndsWhatIsHeld: an update that nothing lets go on does not keep a rollout that stops from
+// its end. A member beyond the ceiling is cancelled at once, since no other stage opens; one whose
+// device is away may come back until end_at.
+func TestStopEndsWhatIsHeld(t *testing.T) {
+	plan := smallPlan()
+	plan.Stages = []fsm.Stage{{Size: 2}, {Share: 1}}
+	held := fsm.Input{Kind: fsm.InputHeld, Seen: seenAt(fsm.PlaceTransferring, false).Seen}
+	p := begin(t, plan, 4)
+	for i := range 2 {
+		p.reach(i).do(i, seenAt(fsm.PlaceTransferring, false))
+	}
+	p.pass(fsm.AwayTime).do(0, held).do(1, held)
+	p.reach(2).reach(3).seen(2, fsm.PlaceReady).seen(0, fsm.PlaceReady)
+	require.Equal(t, fsm.PlaceParked, p.m[0].Place)
+	require.Equal(t, fsm.PlaceAway, p.m[1].Place)
+
+	p.do(-1, fsm.Input{Kind: fsm.InputStop})
+	require.Equal(t, fsm.ActionCancel, p.do(0, fsm.Input{Kind: fsm.InputTick}).out.Do)
+	p.ends(0, fsm.EndingCancelled).ends(2, fsm.EndingSucceeded).ends(3, fsm.EndingSucceeded)
+	require.Equal(t, fsm.ActionNone, p.do(1, fsm.Input{Kind: fsm.InputTick}).out.Do)
+	require.Equal(t, plan.EndAt, p.r.Wake())
+	p.now = plan.EndAt
+	p.do(-1, fsm.Input{Kind: fsm.InputTick})
+	require.Equal(t, fsm.ActionCancel, p.do(1, fsm.Input{Kind: fsm.InputTick}).out.Do)
+	require.Equal(t, fsm.StateEnded, p.ends(1, fsm.EndingCancelled).r.State)
+}
+
 // TestWindowTakesGrantsBack: a moment before a window ends, its updates are held.
 func TestWindowTakesGrantsBack(t *testing.T) {
 	plan := allAtOnce(2)

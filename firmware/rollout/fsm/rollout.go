@@ -49,8 +49,8 @@ type Rollout struct {
 	Reason Reason `record:"3"`
 	Detail string `record:"4"` // the reason, in a sentence
 	// Cancels says that a stopping rollout cancels the updates that have not begun to install.
-	// Otherwise Grants says that it lets those that it holds go on, in their turn; if it does not,
-	// it cancels only those.
+	// Otherwise Grants says that it lets those that it holds go on, in their turn, until EndAt; if
+	// it does not, it cancels only those.
 	Cancels bool `record:"5"`
 	Grants  bool `record:"21"`
 	// Filled says that the rollout has all members that its targets name.
@@ -189,7 +189,7 @@ func (r *Rollout) Wake() time.Time {
 		if r.Plan.Interval > 0 && !r.Admitted.IsZero() {
 			soonest(r.Admitted.Add(r.Plan.Interval))
 		}
-	case StatePaused:
+	case StatePaused, StateStopping:
 		soonest(r.Plan.EndAt)
 	}
 	return wake

@@ -221,6 +221,9 @@ func (x *machine) settle() {
 	if (x.State == StateRunning || x.State == StatePaused) && !x.Now.Before(x.Plan.EndAt) {
 		x.stop(ReasonEndAt, "the time of the rollout is over", false, false)
 	}
+	// What a rollout that stops holds still, such as the update of a device that is away, does not
+	// time out by itself.
+	x.set(func() { x.Grants = false }, x.State == StateStopping && x.Grants && !x.Now.Before(x.Plan.EndAt))
 	if x.State == StateRunning && x.tripped() {
 		x.pause(ReasonTrip, x.tripText())
 	}
