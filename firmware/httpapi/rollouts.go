@@ -134,7 +134,7 @@ func (a *api) addRollout(w http.ResponseWriter, r *http.Request, req request) er
 	// A client that goes away must not leave a rollout with some of its devices.
 	made, err := a.rollouts.Create(context.WithoutCancel(r.Context()), q)
 	switch {
-	case errors.Is(err, rollout.ErrInvalid) && made.ID != "":
+	case errors.Is(err, rollout.ErrInvalid) && made.ID != "" && key != "":
 		return newProblem(http.StatusUnprocessableEntity, "key-reused", "the Idempotency-Key was used for rollout "+made.ID+", by another request")
 	case errors.Is(err, store.ErrNotFound):
 		return invalidImage()

@@ -57,6 +57,7 @@ func TestRolloutBodies(t *testing.T) {
 			{"soak -1m", stage(`"size":1,"soak":"-1m"`), "stages[0].soak"}, {"soak 11 years", stage(`"size":1,"soak":"100000h"`), "stages[0].soak"},
 			{"soak 1e309", stage(`"size":1,"soak":1e309`), "stages[0].soak"}, {"soak true", stage(`"size":1,"soak":true`), "stages[0].soak"},
 			{"only nobody", stage(`"size":1,"only":{}`), "stages[0].only"}, {"only twice", stage(`"size":1,"only":{"endpoints":["a","a"]}`), "stages[0].only.endpoints[1]"},
+			{"only an odd label", stage(`"size":1,"only":{"labels":{"Bad Key!":"x"}}`), "stages[0].only.labels"},
 			{"only unknown", stage(`"size":1,"only":{"endpoint":"a"}`), "endpoint"},
 			{"the last is not all", with(`"stages":[{"size":1}]`), "stages"},
 			{"shrinking", with(`"stages":[{"size":"50%"},{"size":"10%"},{"size":"100%"}]`), "stages[1].size"},
@@ -79,6 +80,7 @@ func TestRolloutBodies(t *testing.T) {
 			{"a day twice", window(`"days":["mon","mon"],"from":"22:00","to":"04:00","zone":"UTC"`), "window.days[1]"},
 			{"start_at", with(`"start_at":"tomorrow"`), "start_at"}, {"end_at has passed", with(`"end_at":"1999-01-01T00:00:00Z"`), "end_at"},
 			{"end before start", with(`"start_at":"2999-01-01T00:00:00Z","end_at":"2998-01-01T00:00:00Z"`), "end_at"}, {"end without a zone", with(`"end_at":"2999-01-01T00:00:00"`), "end_at"},
+			{"an end after the year 9999", with(`"start_at":"9999-12-31T00:00:00Z"`), "end_at"},
 			{"notes", with(`"notes":"` + strings.Repeat("n", 5000) + `"`), "notes"},
 
 			{"update's endpoint", with(`"update":{"endpoint":"a"}`), "endpoint"}, {"update's hold", with(`"update":{"hold":{"holder":"x"}}`), "hold"},

@@ -152,8 +152,11 @@ func (q *Request) check(now time.Time) (plan fsm.Plan, asked stored, err error) 
 	if err := checkPlan(&plan); err != nil {
 		return plan, asked, err
 	}
-	if !plan.EndAt.After(now) {
+	switch {
+	case !plan.EndAt.After(now):
 		return plan, asked, invalid("end_at", "has passed")
+	case plan.EndAt.UTC().Year() > 9999: // 30 days after start_at, for example
+		return plan, asked, invalid("end_at", "is after the year 9999")
 	}
 	return plan, asked, asked.checkOnly(&plan)
 }
@@ -183,6 +186,9 @@ func (s *stored) checkOnly(p *fsm.Plan) error {
 			return invalid(field, "names neither endpoints nor labels")
 		case named && !stage.Only:
 			return invalid(field, "is given for a stage that admits any device")
+		}
+		if err := (Selector{Labels: only.Labels}).Check(); err != nil {
+			return within(field, err)
 		}
 	}
 	for i := range s.Only {
