@@ -201,6 +201,37 @@ func TestConcurrencyFilledByDeadDevices(t *testing.T) {
 	})
 }
 
+// TestStageFilledBySilentDevices: a stage that has not enough devices which answer opens the next
+// one, however many silent ones are tried again: after one turn of each, 270 * 30 s / 10.
+func TestStageFilledBySilentDevices(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.blind = true // so that the version of each device is read when its update is to be made
+		w.stop()
+		w.start()
+		var list []string
+		for i := range 300 {
+			w.device(i, good(), lwm2m.ClientConfig{Lifetime: 48 * time.Hour})
+			list = append(list, name(i))
+		}
+		time.Sleep(time.Minute)
+		for i := range 270 {
+			w.cut(i, true)
+		}
+		r := w.create(rollout.Request{
+			Targets: rollout.Endpoints(list...), Stages: []rollout.Stage{{Share: 0.5}, {Share: 1}}, Concurrency: 10,
+		})
+		w.until(r.ID, 30*time.Minute, "the stage waits for silent devices", func(r rollout.Rollout) bool {
+			return r.Machine.Stage == 1 && r.Machine.Total.Succeeded == 30
+		})
+		for i := range 270 {
+			w.cut(i, false)
+		}
+		got := w.ended(r.ID, 48*time.Hour)
+		require.Equal(t, fsm.Counts{Succeeded: 300}, got.Machine.Total, w.journal(r.ID))
+		w.once()
+	})
+}
+
 // TestSleepersHaveTheirTurn: devices that are awake for moments only are updated beside a crowd
 // that is always there.
 func TestSleepersHaveTheirTurn(t *testing.T) {

@@ -81,7 +81,7 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 			b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}) // releases it again
 		}
 	case failed && m.Machine.Failed == "" && m.Machine.State == fsm.MemberWaiting:
-		r.walk.rewind(time.Now().Add(rewindPause)) // its turn comes after that of the others
+		r.walk.invitable() // its turn comes after that of the others, and no stage waits for it
 	case invited && m.Machine.Place == fsm.PlaceNone && r.asleep(m.Endpoint):
 		r.walk.lapse(m.Endpoint) // its turn is over
 	case m.Machine.State == fsm.MemberWaiting && b.record.Machine.State == fsm.StateStopping:

@@ -43,6 +43,7 @@ type runner struct {
 	busy     map[string]struct{}       // endpoints with an action under way
 	again    map[string]struct{}       // those that are to be looked at when it ends
 	unsure   map[string]struct{}       // those whose last action may not have taken place
+	probing  map[string]struct{}       // members that wait, and whose devices are read
 	walk     walk
 	windows  map[*time.Location]*window
 	edge     time.Time // when a window opens or closes that concerns a member
@@ -69,6 +70,7 @@ type result struct {
 	input    fsm.Input
 	action   fsm.ActionKind // that has ended; "" for a read
 	failed   bool           // and is to be done again
+	probe    bool           // a read before the admission, see probe
 	of       *bool          // what is over with it, of the rollout
 }
 
@@ -90,7 +92,7 @@ func newRunner(m *Manager, record Rollout) *runner {
 	return &runner{
 		m: m, id: record.ID, record: record, gone: make(chan struct{}),
 		members: map[string]Member{}, granted: map[string]*time.Location{}, ready: map[string]*time.Location{}, parked: map[string]*time.Location{},
-		busy: set(), again: set(), unsure: set(), windows: map[*time.Location]*window{},
+		busy: set(), again: set(), unsure: set(), probing: set(), windows: map[*time.Location]*window{},
 		looks: map[string]fsm.Place{}, wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, starts: work.Pool{Limit: parallel}, all: true,
 	}
 }
@@ -251,6 +253,10 @@ func (r *runner) turn(ctx context.Context) error {
 		if x.endpoint != "" && x.action != fsm.ActionNone {
 			delete(r.busy, x.endpoint)
 		}
+		if x.probe {
+			delete(r.probing, x.endpoint)
+			r.walk.invitable() // for those that found no room
+		}
 		if x.of != nil {
 			*x.of = false
 		}
@@ -327,7 +333,12 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 			b.rollout(x.input)
 			continue
 		}
-		if x.input.Kind != "" {
+		switch {
+		case x.probe && x.input.Kind == "":
+			if err := b.silent(ctx, x.endpoint); err != nil {
+				return err
+			}
+		case x.input.Kind != "":
 			if err := b.member(ctx, x.endpoint, x.input); err != nil {
 				return err
 			}

@@ -108,6 +108,14 @@ func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, e
 			}
 		}
 	}
+	if r.doubtful(m, &reg) {
+		why, _ := b.record.Machine.Waiting(&m.Machine, time.Now(), r.zone(m), true, false)
+		if why == "" {
+			why = fsm.WaitingOffline
+			r.probe(ctx, m.Endpoint, reg.Lifetime)
+		}
+		return why, nil
+	}
 	in := fsm.Input{Kind: fsm.InputReach, Asleep: r.asleep(m.Endpoint), Lifetime: reg.Lifetime}
 	why := b.stepMember(m, in).Waiting
 	if m.Machine.State == fsm.MemberWaiting && why == fsm.WaitingBusy || why == fsm.WaitingRetry {

@@ -1,0 +1,54 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// silentPause is how long a device that has not answered a probe is left alone, unless it is heard.
+const silentPause = 10 * time.Minute
+
+// doubtful reports whether a member has had its turn, and its device has not been heard lately: it
+// may be silent, although it is registered.
+func (r *runner) doubtful(m *Member, reg *lwm2m.Registration) bool {
+	return m.Machine.State == fsm.MemberWaiting && m.Machine.Attempt > 0 && !reg.Queue && time.Since(reg.LastSeen) > awake
+}
+
+// probe reads the device of a member that is doubtful, before the member is admitted again. So
+// silent devices take places from the others once, and no stage waits for them after that.
+func (r *runner) probe(ctx context.Context, endpoint string, lifetime time.Duration) {
+	if _, twice := r.probing[endpoint]; twice || r.dry {
+		return
+	}
+	if len(r.probing) >= parallel {
+		r.walk.invitable()
+		return
+	}
+	r.probing[endpoint] = struct{}{}
+	r.actions.Go(func() {
+		x := result{endpoint: endpoint, probe: true}
+		if _, err := r.version(ctx, endpoint); err == nil {
+			x.input = fsm.Input{Kind: fsm.InputReach, Lifetime: lifetime}
+		}
+		r.ended(x)
+	})
+}
+
+// silent notes that the device of a member has not answered a probe.
+func (b *batch) silent(ctx context.Context, endpoint string) error {
+	m, err := b.load(ctx, endpoint)
+	if errors.Is(err, store.ErrDamaged) {
+		b.r.damaged(endpoint, err)
+		return nil
+	}
+	if err == nil && m != nil && m.Machine.State == fsm.MemberWaiting {
+		m.Machine.Failed, m.Machine.Until = "the device does not answer", time.Now().Add(silentPause)
+		b.put(m)
+	}
+	return err
+}
