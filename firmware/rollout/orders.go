@@ -59,9 +59,10 @@ func (m *Manager) Open(ctx context.Context, id string, o Order) (Rollout, error)
 	return m.order(ctx, id, ActionOpen, o, fsm.Input{Kind: fsm.InputOpen})
 }
 
-// Stop ends a rollout: members that wait are skipped. Updates that run go on, or, with cancels, are
-// cancelled unless they install. If the rollout is paused, those that it holds are cancelled. It
-// cannot be undone; [Manager.StopPlan] says what it would do.
+// Stop ends a rollout: members that wait are skipped. Updates that run go on, or, with cancels,
+// are cancelled unless they install. Those that the rollout holds are cancelled at once if it is
+// paused, and otherwise at its EndAt. It cannot be undone; [Manager.StopPlan] says what it would
+// do.
 func (m *Manager) Stop(ctx context.Context, id string, cancels bool, o Order) (Rollout, error) {
 	return m.order(ctx, id, ActionStop, o, fsm.Input{Kind: fsm.InputStop, Cancels: cancels})
 }
