@@ -90,8 +90,8 @@ func (r *reads) end() {
 func (r *reads) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.writes++
 	r.endAll()
+	r.writes++
 }
 
 func (r *reads) done() {
@@ -105,10 +105,19 @@ func (r *reads) done() {
 }
 
 // endAll ends all idle transactions, and those in use at their next give. r.mu is held.
+//
+// During a write each needs a goroutine. If the write is about to map the file again, it waits for
+// all of them, a reader that begins waits for it with bbolt's lock of meta pages, and a transaction
+// that ends waits for that lock, after it has let go of the map: the first would keep the others
+// from doing so.
 func (r *reads) endAll() {
 	r.round++
 	for _, t := range r.idle {
-		_ = t.btx.Rollback()
+		if r.writes > 0 {
+			go func() { _ = t.btx.Rollback() }()
+		} else {
+			_ = t.btx.Rollback()
+		}
 	}
 	clear(r.idle)
 	r.idle = r.idle[:0]

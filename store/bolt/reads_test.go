@@ -44,7 +44,7 @@ func TestReadsShareTransactions(t *testing.T) {
 	// Readers beside a writer whose commits make the file grow.
 	var readers sync.WaitGroup
 	writing, done := context.WithCancel(ctx)
-	for range 4 {
+	for range 64 {
 		readers.Go(func() {
 			for writing.Err() == nil {
 				_, _ = db.Image(ctx, image(1).ID)
