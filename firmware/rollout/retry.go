@@ -109,11 +109,8 @@ func (m *Manager) some(ctx context.Context, q *store.MemberQuery, outcome Outcom
 				return nil, err
 			}
 			n++
-			if err != nil {
-				continue
-			}
-			q.After = q.Cursor(&member)
-			if outcome.has(&member.Machine) {
+			q.After = q.Cursor(&member) // a damaged one has it too
+			if err == nil && outcome.has(&member.Machine) {
 				list = append(list, member.Endpoint)
 			}
 		}
