@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/internal/ulid"
@@ -12,14 +14,20 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// chunk is how many members one commit of a creation has.
-const chunk = 1000
+const (
+	// chunk is how many members one commit of a creation has.
+	chunk = 1000
+	// ahead is how many targets of a list are taken at a time, to be stored in the order of the
+	// members: stores write each part of their table once then.
+	ahead = 50 * chunk
+)
 
 // Create makes a rollout, and takes its members from the request's Targets or Select.
 //
 // If ctx ends or the process dies before Create returns, a rollout with Select takes the rest of
 // its members by itself, from where it stood. One with more than 1000 Targets ends, because the
-// rest of its targets is not known: it is stopped before it has begun.
+// rest of its targets is not known: it is stopped before it has begun. Up to 50,000 Targets are
+// named before the first of them is stored.
 //
 // The error is ErrInvalid; ErrRefused; store.ErrNotFound if there is no such image; store.ErrExists
 // if a rollout has the request's ID; what the targets returned; or that of the store.
@@ -147,7 +155,15 @@ func (m *Manager) createListed(ctx context.Context, record Rollout, q *Request) 
 		}
 		return err
 	}
-	err := m.eachTarget(ctx, q, flush)
+	var held []string
+	err := m.eachTarget(ctx, q, func(list []string, last bool) error {
+		if held = append(held, list...); len(held) < ahead && !last {
+			return nil
+		}
+		err := inOrder(record.ID, held, last, flush)
+		held = held[:0]
+		return err
+	})
 	if err != nil && created {
 		m.abandon(ctx, record.ID, err)
 	}
@@ -180,6 +196,23 @@ func (m *Manager) eachTarget(ctx context.Context, q *Request, flush func(list []
 		list = append(list, endpoint)
 	}
 	return flush(list, true)
+}
+
+// inOrder calls flush with chunks of a list, in the order of members; last says that no other list
+// follows.
+func inOrder(id string, list []string, last bool, flush func(list []string, last bool) error) error {
+	order := make(map[string]string, len(list))
+	for _, endpoint := range list {
+		order[endpoint] = store.MemberOrder(id, endpoint)
+	}
+	slices.SortFunc(list, func(a, b string) int { return strings.Compare(order[a], order[b]) })
+	for len(list) > chunk {
+		if err := flush(list[:chunk], false); err != nil {
+			return err
+		}
+		list = list[chunk:]
+	}
+	return flush(list, last)
 }
 
 // createFirst stores a new rollout with its first members.

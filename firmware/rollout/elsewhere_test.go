@@ -92,7 +92,7 @@ func TestStuckInCreating(t *testing.T) {
 	inWorld(t, func(w *world) {
 		list := w.fleet(3, nil)
 		broken := func(yield func(string, error) bool) {
-			for i := range 2500 {
+			for i := range 51_000 {
 				if !yield(fmt.Sprintf("x%d", i), nil) {
 					return
 				}
@@ -108,7 +108,7 @@ func TestStuckInCreating(t *testing.T) {
 		r, err := w.all.Create(w.ctx, q)
 		require.ErrorIs(t, err, errBroken)
 		got := w.ended(r.ID, time.Hour)
-		require.Equal(t, fsm.Counts{Skipped: 2000}, got.Machine.Total)
+		require.Equal(t, fsm.Counts{Skipped: 50_000}, got.Machine.Total)
 		require.Contains(t, got.Machine.Detail, errBroken.Error())
 		for _, endpoint := range list {
 			require.Zero(t, w.installs(endpoint))
