@@ -187,9 +187,14 @@ func (t *tail) load(ctx context.Context) error {
 		return nil
 	}
 	var events []Event
+	size := len(t.due.progress)
+	for i := range t.due.commits {
+		size += len(t.due.commits[i].lines)
+	}
+	size = min(max(size, 1), batchLines) // with those of the store they are more
 	add := func(e Event) {
 		if events == nil {
-			events = make([]Event, 0, batchLines)
+			events = make([]Event, 0, size)
 		}
 		if events = append(events, e); len(events) == batchLines {
 			t.add(events)
