@@ -108,8 +108,8 @@ func (r *reads) done() {
 //
 // During a write each needs a goroutine. If the write is about to map the file again, it waits for
 // all of them, a reader that begins waits for it with bbolt's lock of meta pages, and a transaction
-// that ends waits for that lock, after it has let go of the map: the first would keep the others
-// from doing so.
+// that ends waits for that lock, after it has left the map: the first would keep the others from
+// doing so.
 func (r *reads) endAll() {
 	r.round++
 	for _, t := range r.idle {
