@@ -134,7 +134,7 @@ func TestOther(t *testing.T) {
 		`10 followers of the event stream +\S+ of processor time for an update, \S+ without: ratio \d`,
 		`lifetimes refreshed, 10ms for each transaction +20 answered in \S+, 20 stored in .*; 0 commits failed`,
 		`Registers at once +20 in \S+; 0 datagrams dropped`,
-		`page of updates +\S+ at most, of 16 pages with 1560 items`,
+		`page of updates +\S+ at most, of 2 pages with 1560 items`,
 		`page of updates\?outcome=cancelled +\S+ at most, of \d+ pages with 0 items`,
 		`page of devices +\S+ at most, of 1 pages with 20 items`,
 		`processor time of an update, 1000 devices +\d`,

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/rollout/rollouttest"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/internal/kv/kvtest"
 	"github.com/otago-iot/otago/store/memory"
@@ -11,7 +12,7 @@ import (
 
 func TestRollouts(t *testing.T) {
 	config := rollouttest.Config{Damage: map[string]func(testing.TB) (rollouttest.Store, func(store.Kind, string)){}}
-	if !testing.Short() {
+	if !testing.Short() && !testkit.Race {
 		config.Members = 1_000_000
 	}
 	for name, way := range kvtest.Ways {
