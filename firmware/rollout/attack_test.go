@@ -11,6 +11,7 @@ import (
 	"github.com/otago-iot/otago/firmware/firmwaretest"
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
@@ -127,7 +128,7 @@ func (w *world) fleetFrom(first, n int) (list []string) {
 // once, and in the end each member has ended.
 func TestAnything(t *testing.T) {
 	seeds := uint64(8)
-	if testing.Short() {
+	if testing.Short() || testkit.Race {
 		seeds = 2
 	}
 	for seed := range seeds {

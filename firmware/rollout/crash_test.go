@@ -12,6 +12,7 @@ import (
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/firmware/rollout/rollouttest"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/storetest"
 )
@@ -33,7 +34,7 @@ func crashes(t *testing.T, odd map[int]firmwaretest.Install, want fsm.Counts) {
 	t.Logf("%d commits", points)
 	require.Greater(t, points, 20)
 	cuts := slices.Collect(storetest.Cuts(points))
-	if testing.Short() {
+	if testing.Short() || testkit.Race {
 		cuts = slices.DeleteFunc(cuts, func(c storetest.Cut) bool { return c.Point%7 != 0 })
 	}
 	for _, cut := range cuts {

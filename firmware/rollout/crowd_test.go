@@ -10,6 +10,7 @@ import (
 	"github.com/otago-iot/otago/firmware/firmwaretest"
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -18,7 +19,7 @@ import (
 // it. In the end each device has the end that its behaviour leads to, and none has installed twice.
 func TestCrowd(t *testing.T) {
 	seeds, devices := uint64(2), 70
-	if testing.Short() {
+	if testing.Short() || testkit.Race {
 		seeds, devices = 1, 40
 	}
 	for seed := range seeds {
