@@ -66,7 +66,7 @@ func (s *spoiled) CommitRollouts(ctx context.Context, changes ...store.RolloutCh
 func (s *spoiled) RolloutList(ctx context.Context, q store.RolloutQuery) iter.Seq2[store.Rollout, error] {
 	return func(yield func(store.Rollout, error) bool) {
 		for r, err := range s.Store.RolloutList(ctx, q) {
-			if r.ID == s.rollout {
+			if s.spoils(r.ID) {
 				r, err = store.Rollout{ID: r.ID}, &store.DamagedError{Kind: store.KindRollout, Key: r.ID}
 			}
 			if !yield(r, err) {
@@ -76,8 +76,21 @@ func (s *spoiled) RolloutList(ctx context.Context, q store.RolloutQuery) iter.Se
 	}
 }
 
+func (s *spoiled) spoils(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return id == s.rollout
+}
+
+// spoil makes another rollout the one that cannot be read.
+func (s *spoiled) spoil(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rollout = id
+}
+
 func (s *spoiled) Rollout(ctx context.Context, id string) (store.Rollout, error) {
-	if id == s.rollout {
+	if s.spoils(id) {
 		return store.Rollout{}, &store.DamagedError{Kind: store.KindRollout, Key: id}
 	}
 	return s.Store.Rollout(ctx, id)
@@ -154,13 +167,13 @@ func TestDamagedRollout(t *testing.T) {
 		}
 		require.Equal(t, 2, n)
 		require.ErrorIs(t, w.images.Delete(w.ctx, w.image.ID), firmware.ErrKept)
-		bad.rollout = "" // the store below can read it, and would not delete one that runs
+		bad.spoil("") // the store below can read it, and would not delete one that runs
 		_, err = w.all.Stop(w.ctx, r.ID, false, kim)
 		require.NoError(t, err)
 		w.ended(r.ID, time.Minute)
-		bad.rollout = r.ID
+		bad.spoil(r.ID)
 		require.NoError(t, w.all.Delete(w.ctx, r.ID, kim))
-		bad.rollout = ""
+		bad.spoil("")
 		_, err = w.all.Get(w.ctx, r.ID)
 		require.ErrorIs(t, err, store.ErrNotFound)
 	})
