@@ -114,7 +114,7 @@ func TestFactsOnce(t *testing.T) {
 				require.Equal(t, second, read())
 
 				// Someone else updates the device.
-				d.SetInstall(firmwaretest.Install{Version: "9.9"})
+				d.SetInstall(firmwaretest.Install{Version: "9.9", Time: time.Second, BootTime: time.Second}) // after the answer to Execute
 				require.NoError(t, w.srv.WriteValue(w.ctx, endpoint, lwm2m.NewPath(5, 0, 1), lwm2m.String("coap://192.0.2.1/x")))
 				time.Sleep(time.Minute)
 				require.NoError(t, w.srv.Execute(w.ctx, endpoint, lwm2m.NewPath(5, 0, 2), ""))
