@@ -193,8 +193,8 @@ func (m *Manager) do(ctx context.Context, id, actor string, f func(context.Conte
 		}
 		select {
 		case <-o.done:
-			if errors.Is(o.err, errGone) {
-				continue
+			if errors.Is(o.err, errGone) || errors.Is(o.err, store.ErrConflict) && ctx.Err() == nil {
+				continue // an order that was carried out here came before it, and it has had no effect
 			}
 			return o.record, o.err
 		case <-ctx.Done():

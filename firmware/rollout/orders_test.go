@@ -383,7 +383,7 @@ func TestAddAndRemove(t *testing.T) {
 		}
 		_, err := w.all.Add(w.ctx, r.ID, "", kim)
 		require.ErrorIs(t, err, rollout.ErrInvalid)
-		_, err = w.all.Remove(w.ctx, r.ID, "nobody", kim)
+		_, err = w.all.Remove(w.ctx, r.ID, "no-member", kim)
 		require.ErrorIs(t, err, store.ErrNotFound)
 		gone := list[0]
 		if w.member(r.ID, gone).Machine.State != fsm.MemberWaiting {
