@@ -68,7 +68,7 @@ func runTrial(ctx context.Context, o options, out, log io.Writer) (err error) {
 
 // play runs the rollout until every device that answers has its end.
 func (t *trial) play(ctx context.Context) error {
-	begin, told := time.Now(), time.Now()
+	begin, reported := time.Now(), time.Now()
 	if err := t.create(ctx); err != nil {
 		return err
 	}
@@ -83,8 +83,8 @@ func (t *trial) play(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if time.Since(told) > 20*time.Second {
-			told = time.Now()
+		if time.Since(reported) > 20*time.Second {
+			reported = time.Now()
 			if state, err = t.ask(ctx, "audit"); err != nil {
 				return err
 			}

@@ -103,9 +103,13 @@ func (m *Manager) Why(r *Rollout, member *Member) (fsm.Waiting, time.Time) {
 	}
 	reg, known := m.srv.Registration(member.Endpoint)
 	reachable := known && m.srv.Reachable(member.Endpoint)
-	asleep := reachable && reg.Queue && time.Since(reg.LastSeen) > awake
+	asleep := reachable && sleeps(&reg)
 	why, until := machine.Waiting(&member.Machine, time.Now(), zone, reachable, asleep)
-	if why == "" && member.Machine.State == fsm.MemberWaiting {
+	switch {
+	case why != "" || member.Machine.State != fsm.MemberWaiting:
+	case asleep: // it has a place, and may have to be read first
+		why = fsm.WaitingAsleep
+	default:
 		why = fsm.WaitingConcurrency // its turn comes with the next look
 	}
 	return why, until

@@ -90,13 +90,20 @@ func (b *batch) load(ctx context.Context, endpoint string) (*Member, error) {
 	return &m, nil
 }
 
-// member steps a member, if there is one.
-func (b *batch) member(ctx context.Context, endpoint string, in fsm.Input) error {
+// find is load for the runner's own steps: a member that cannot be read is none, and the rollout is
+// mended before it goes on.
+func (b *batch) find(ctx context.Context, endpoint string) (*Member, error) {
 	m, err := b.load(ctx, endpoint)
 	if errors.Is(err, store.ErrDamaged) {
 		b.r.damaged(endpoint, err)
-		return nil
+		return nil, nil
 	}
+	return m, err
+}
+
+// member steps a member, if there is one.
+func (b *batch) member(ctx context.Context, endpoint string, in fsm.Input) error {
+	m, err := b.find(ctx, endpoint)
 	if m != nil && err == nil {
 		b.stepMember(m, in)
 	}

@@ -220,7 +220,7 @@ func TestStageFilledBySilentDevices(t *testing.T) {
 		r := w.create(rollout.Request{
 			Targets: rollout.Endpoints(list...), Stages: []rollout.Stage{{Share: 0.5}, {Share: 1}}, Concurrency: 10,
 		})
-		w.until(r.ID, 30*time.Minute, "the stage waits for silent devices", func(r rollout.Rollout) bool {
+		w.until(r.ID, 30*time.Minute, "invariant 25: the stage waits for silent devices", func(r rollout.Rollout) bool {
 			return r.Machine.Stage == 1 && r.Machine.Total.Succeeded == 30
 		})
 		for i := range 270 {
@@ -245,6 +245,33 @@ func TestSleepersHaveTheirTurn(t *testing.T) {
 		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 2})
 		got := w.ended(r.ID, 24*time.Hour)
 		require.Equal(t, fsm.Counts{Succeeded: 25}, got.Machine.Total, w.journal(r.ID))
+		w.once()
+	})
+}
+
+// TestSleepersThatAreUnknown: the same, with a server that has to read their versions first, and
+// silent devices that are always registered.
+func TestSleepersThatAreUnknown(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.blind = true
+		w.stop()
+		w.start()
+		var list []string
+		for i := range 40 {
+			w.device(i, good(), lwm2m.ClientConfig{Lifetime: 48 * time.Hour})
+			list = append(list, name(i))
+		}
+		for i := range 8 {
+			w.device(100+i, good(), lwm2m.ClientConfig{Queue: true, Lifetime: 10 * time.Minute})
+			list = append(list, name(100+i))
+		}
+		time.Sleep(time.Minute)
+		for i := range 20 {
+			w.cut(i, true)
+		}
+		time.Sleep(5 * time.Minute)
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 2})
+		w.until(r.ID, 2*time.Hour, "the sleepers wait for others", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded == 28 })
 		w.once()
 	})
 }

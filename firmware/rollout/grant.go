@@ -100,9 +100,13 @@ func (r *runner) grantSome(ctx context.Context, b *batch, members map[string]*ti
 			r.edgeAt(change)
 			continue
 		}
-		m, err := b.load(ctx, endpoint)
-		if m == nil || err != nil {
+		m, err := b.find(ctx, endpoint)
+		if err != nil {
 			return err
+		}
+		if m == nil {
+			delete(members, endpoint)
+			continue
 		}
 		if out := b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}); !out.Persist {
 			if refusals--; refusals <= 0 {

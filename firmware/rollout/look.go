@@ -16,12 +16,8 @@ func (r *runner) lookAtActive(ctx context.Context, looks map[string]fsm.Place) e
 		{State: fsm.MemberWaiting, Place: fsm.PlaceInvited}, {State: fsm.MemberWaiting, Place: fsm.PlaceReserved},
 	} {
 		q.Rollout = r.id
-		for m, err := range r.m.db.Members(ctx, q) {
-			switch {
-			case errors.Is(err, store.ErrDamaged):
-				r.damaged(m.Endpoint, err)
-				continue
-			case err != nil:
+		for m, err := range r.readable(ctx, q) {
+			if err != nil {
 				return err
 			}
 			r.note(&m)
@@ -38,14 +34,11 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]fsm.Place) error {
 	}
 	b := r.begin()
 	for endpoint, known := range looks {
-		m, err := b.load(ctx, endpoint)
-		switch {
-		case errors.Is(err, store.ErrDamaged):
-			r.damaged(endpoint, err)
-			continue
-		case err != nil:
+		m, err := b.find(ctx, endpoint)
+		if err != nil {
 			return err
-		case m == nil:
+		}
+		if m == nil {
 			continue
 		}
 		if err := r.lookAtOne(ctx, b, m, known); err != nil {
@@ -70,7 +63,10 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 			return err
 		}
 	}
-	invited, failed := m.Machine.Place == fsm.PlaceInvited, m.Machine.Failed != ""
+	invited, failed, woke := m.Machine.Place == fsm.PlaceInvited, m.Machine.Failed != "", r.woke(m)
+	if woke {
+		m.Machine.Until = time.Now()
+	}
 	if wake := m.Machine.Wake(); !active || !wake.IsZero() && !wake.After(time.Now()) {
 		b.stepMember(m, fsm.Input{Kind: fsm.InputTick})
 	}
@@ -80,7 +76,7 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.P
 			delete(r.unsure, m.Endpoint)
 			b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}) // releases it again
 		}
-	case failed && m.Machine.Failed == "" && m.Machine.State == fsm.MemberWaiting:
+	case failed && !woke && m.Machine.Failed == "" && m.Machine.State == fsm.MemberWaiting:
 		r.walk.invitable() // its turn comes after that of the others, and no stage waits for it
 	case invited && m.Machine.Place == fsm.PlaceNone && r.asleep(m.Endpoint):
 		r.walk.lapse(m.Endpoint) // its turn is over
@@ -184,12 +180,8 @@ func (r *runner) finish(ctx context.Context) error {
 			b := r.begin()
 			n := 0
 			q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, Place: place, Limit: batchSize}
-			for m, err := range r.m.db.Members(ctx, q) {
-				switch {
-				case errors.Is(err, store.ErrDamaged):
-					r.damaged(m.Endpoint, err)
-					continue
-				case err != nil:
+			for m, err := range r.readable(ctx, q) {
+				if err != nil {
 					return err
 				}
 				b.stepMember(&m, fsm.Input{Kind: fsm.InputFinish})

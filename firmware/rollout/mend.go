@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
@@ -17,6 +18,21 @@ func (r *runner) damaged(endpoint string, err error) {
 		r.m.log.Error("a member of a rollout is damaged", "rollout", r.id, "endpoint", endpoint, "error", err)
 	}
 	r.broken = true
+}
+
+// readable yields the members that the query selects and that can be read.
+func (r *runner) readable(ctx context.Context, q store.MemberQuery) iter.Seq2[Member, error] {
+	return func(yield func(Member, error) bool) {
+		for m, err := range r.m.db.Members(ctx, q) {
+			if errors.Is(err, store.ErrDamaged) {
+				r.damaged(m.Endpoint, err)
+				continue
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // mend takes members that cannot be read out of the rollout: they become skipped, and all others

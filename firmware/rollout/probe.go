@@ -2,21 +2,26 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/lwm2m"
-	"github.com/otago-iot/otago/store"
 )
 
-// silentPause is how long a device that has not answered a probe is left alone, unless it is heard.
+// silentPause is how long a device that has not answered a probe is left alone.
 const silentPause = 10 * time.Minute
 
-// doubtful reports whether a member has had its turn, and its device has not been heard lately: it
-// may be silent, although it is registered.
-func (r *runner) doubtful(m *Member, reg *lwm2m.Registration) bool {
-	return m.Machine.State == fsm.MemberWaiting && m.Machine.Attempt > 0 && !reg.Queue && time.Since(reg.LastSeen) > awake
+// doubtful reports whether a member has had its turn already: its device may be silent, although it
+// registers and keeps its registration. One that sleeps now can show nothing.
+func doubtful(m *Member, reg *lwm2m.Registration) bool {
+	return m.Machine.State == fsm.MemberWaiting && m.Machine.Attempt > 0 && !sleeps(reg)
+}
+
+// woke reports whether the device of a member that failed before is in queue mode, and awake: it
+// does not wait for the end of its pause, at which it would be asleep.
+func (r *runner) woke(m *Member) bool {
+	reg, ok := r.m.srv.Registration(m.Endpoint)
+	return ok && reg.Queue && !sleeps(&reg) && m.Machine.State == fsm.MemberWaiting && m.Machine.Failed != ""
 }
 
 // probe reads the device of a member that is doubtful, before the member is admitted again. So
@@ -41,11 +46,7 @@ func (r *runner) probe(ctx context.Context, endpoint string, lifetime time.Durat
 
 // silent notes that the device of a member has not answered a probe.
 func (b *batch) silent(ctx context.Context, endpoint string) error {
-	m, err := b.load(ctx, endpoint)
-	if errors.Is(err, store.ErrDamaged) {
-		b.r.damaged(endpoint, err)
-		return nil
-	}
+	m, err := b.find(ctx, endpoint)
 	if err == nil && m != nil && m.Machine.State == fsm.MemberWaiting {
 		m.Machine.Failed, m.Machine.Until = "the device does not answer", time.Now().Add(silentPause)
 		b.put(m)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -108,7 +109,7 @@ func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, e
 			}
 		}
 	}
-	if r.doubtful(m, &reg) {
+	if doubtful(m, &reg) {
 		why, _ := b.record.Machine.Waiting(&m.Machine, time.Now(), r.zone(m), true, false)
 		if why == "" {
 			why = fsm.WaitingOffline
@@ -116,7 +117,7 @@ func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, e
 		}
 		return why, nil
 	}
-	in := fsm.Input{Kind: fsm.InputReach, Asleep: r.asleep(m.Endpoint), Lifetime: reg.Lifetime}
+	in := fsm.Input{Kind: fsm.InputReach, Asleep: sleeps(&reg), Lifetime: reg.Lifetime}
 	why := b.stepMember(m, in).Waiting
 	if m.Machine.State == fsm.MemberWaiting && why == fsm.WaitingBusy || why == fsm.WaitingRetry {
 		r.note(m) // the runner may have been started since
@@ -226,12 +227,8 @@ func (r *runner) admit(ctx context.Context) error {
 // admitReserved offers the members that were promised a place.
 func (r *runner) admitReserved(ctx context.Context, b *batch) error {
 	q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, Place: fsm.PlaceReserved, Limit: pageSize}
-	for m, err := range r.m.db.Members(ctx, q) {
-		switch {
-		case errors.Is(err, store.ErrDamaged):
-			r.damaged(m.Endpoint, err)
-			continue
-		case err != nil:
+	for m, err := range r.readable(ctx, q) {
+		if err != nil {
 			return err
 		}
 		if _, err := r.offer(ctx, b, &m); err != nil {
@@ -259,14 +256,11 @@ func (r *runner) admitMissed(ctx context.Context, b *batch) error {
 			return nil
 		}
 		delete(r.walk.missed, p.endpoint)
-		m, err := b.load(ctx, p.endpoint)
-		switch {
-		case errors.Is(err, store.ErrDamaged):
-			r.damaged(p.endpoint, err)
-			continue
-		case err != nil:
+		m, err := b.find(ctx, p.endpoint)
+		if err != nil {
 			return err
-		case m == nil || m.Machine.State != fsm.MemberWaiting:
+		}
+		if m == nil || m.Machine.State != fsm.MemberWaiting {
 			continue
 		}
 		if err := r.heard(ctx, b, m); err != nil {
@@ -341,7 +335,7 @@ func (r *runner) pass(ctx context.Context, b *batch, old *Member) error {
 	if !r.m.srv.Reachable(old.Endpoint) {
 		return nil
 	}
-	m, err := b.load(ctx, old.Endpoint)
+	m, err := b.find(ctx, old.Endpoint)
 	if m == nil || err != nil || m.Machine.State != fsm.MemberWaiting {
 		return err
 	}
@@ -361,5 +355,7 @@ func (r *runner) pass(ctx context.Context, b *batch, old *Member) error {
 // asleep reports whether a device is in queue mode and was not heard lately.
 func (r *runner) asleep(endpoint string) bool {
 	reg, ok := r.m.srv.Registration(endpoint)
-	return ok && reg.Queue && time.Since(reg.LastSeen) > awake
+	return ok && sleeps(&reg)
 }
+
+func sleeps(reg *lwm2m.Registration) bool { return reg.Queue && time.Since(reg.LastSeen) > awake }
