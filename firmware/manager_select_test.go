@@ -194,7 +194,7 @@ func TestLabelsOutliveRegistrations(t *testing.T) {
 		require.Equal(t, labels, got.Labels)
 		has("after a change")
 
-		_, err = w.mgr.SetLabels(w.ctx, "nobody", nil)
+		_, err = w.mgr.SetLabels(w.ctx, "unknown", nil)
 		require.ErrorIs(t, err, store.ErrNotFound)
 		var wrong *firmware.RequestError
 		_, err = w.mgr.SetLabels(w.ctx, endpoint, map[string]string{"A": "b"})

@@ -27,19 +27,34 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	if err != nil {
 		return err
 	}
-	if after > span.Last {
-		return newProblem(http.StatusConflict, "position", fmt.Sprintf(
-			"the journal ends at %d: the position is of another server, or of one before a backup was restored; begin without it", span.Last))
+	if err := checkPosition(after, span.Last); err != nil {
+		return err
 	}
-	leave, err := a.streams.enter(r, "")
+	var answers <-chan chunk
+	if !req.query.has("update") {
+		var stop func()
+		answers, stop = a.handedIn.follow(req.query.get("endpoint"))
+		defer stop()
+	}
+	gap := ""
+	if after > 0 && after < span.Deleted {
+		gap = fmt.Sprintf("event: gap\ndata: {\"after\": %d, \"deleted\": %d}\n\n", after, span.Deleted)
+	}
+	return a.streamJournal(w, r, req, gap, answers, func(ctx context.Context) <-chan chunk {
+		return a.selectEvents(ctx, after, req.query)
+	})
+}
+
+// streamJournal sends what the channel of lines gives, and the answers, until the client leaves.
+// first comes before them.
+func (a *api) streamJournal(
+	w http.ResponseWriter, r *http.Request, req request, first string, answers <-chan chunk, lines func(context.Context) <-chan chunk,
+) error {
+	leave, err := a.enterStream(r, "")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if leave() == 0 {
-			a.texts.forget()
-		}
-	}()
+	defer leave()
 	s, r, done, err := a.openStream(w, r)
 	defer done()
 	if err != nil || r.Method == http.MethodHead {
@@ -48,26 +63,39 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	again := func() error { return a.guard.again(r, req.access) }
-	var answers <-chan chunk
-	if !req.query.has("update") {
-		var stop func()
-		answers, stop = a.handedIn.follow(req.query.get("endpoint"))
-		defer stop()
-	}
 	// The first line shows the client that it is connected, and how long to wait before it
 	// reconnects.
-	hello := "retry: 2000\n\n"
-	if after > 0 && after < span.Deleted {
-		hello += fmt.Sprintf("event: gap\ndata: {\"after\": %d, \"deleted\": %d}\n\n", after, span.Deleted)
-	}
-	if s.write([]byte(hello)) != nil {
+	if s.write([]byte("retry: 2000\n\n"+first)) != nil {
 		return nil
 	}
-	err = s.run(ctx, a.selectEvents(ctx, after, req.query), answers, a.config.Heartbeat, again)
-	if err != nil && ctx.Err() == nil {
-		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
+	if err := s.run(ctx, lines(ctx), answers, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
+		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "path", r.URL.Path, "error", err)
 	}
 	return nil // the status has been sent
+}
+
+// enterStream counts a stream, of one device unless endpoint is empty. The last one that leaves
+// gives the memory of texts back.
+func (a *api) enterStream(r *http.Request, endpoint string) (leave func(), err error) {
+	left, err := a.streams.enter(r, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if left() == 0 {
+			a.texts.forget()
+		}
+	}, nil
+}
+
+// checkPosition refuses a position that the journal, whose last line has the number last, does not
+// have yet.
+func checkPosition(after, last uint64) error {
+	if after <= last {
+		return nil
+	}
+	return newProblem(http.StatusConflict, "position", fmt.Sprintf(
+		"the journal ends at %d: the position is of another server, or of one before a backup was restored; begin without it", last))
 }
 
 // openStream sends the header of an event stream. The caller calls done when the stream has ended.

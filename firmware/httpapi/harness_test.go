@@ -65,7 +65,12 @@ type answer struct {
 // do sends a request; header holds pairs of names and values.
 func (s *service) do(method, path string, body io.Reader, header ...string) answer {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, s.URL+path, body)
+	return s.doContext(s.t.Context(), method, path, body, header...)
+}
+
+func (s *service) doContext(ctx context.Context, method, path string, body io.Reader, header ...string) answer {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, s.URL+path, body)
 	require.NoError(s.t, err)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])

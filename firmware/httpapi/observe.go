@@ -25,7 +25,7 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 	if observe.Format, err = req.query.format(); err != nil {
 		return err
 	}
-	leaveStream, err := a.streams.enter(r, req.endpoint)
+	leaveStream, err := a.enterStream(r, req.endpoint)
 	if err != nil {
 		return err
 	}

@@ -53,30 +53,12 @@ func (a *api) streamRollout(w http.ResponseWriter, r *http.Request, req request,
 	if err != nil {
 		return err
 	}
-	if after > of.Lines {
-		return newProblem(http.StatusConflict, "position", fmt.Sprintf(
-			"the journal ends at %d: the position is of another server, or of one before a backup was restored; begin without it", of.Lines))
-	}
-	leave, err := a.streams.enter(r, "")
-	if err != nil {
+	if err := checkPosition(after, of.Lines); err != nil {
 		return err
 	}
-	defer leave()
-	s, r, done, err := a.openStream(w, r)
-	defer done()
-	if err != nil || r.Method == http.MethodHead {
-		return err
-	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	again := func() error { return a.guard.again(r, req.access) }
-	if s.write([]byte("retry: 2000\n\n")) != nil {
-		return nil
-	}
-	if err := s.run(ctx, a.rolloutLines(ctx, req.rollout, after), nil, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
-		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "rollout", req.rollout, "error", err)
-	}
-	return nil // the status has been sent
+	return a.streamJournal(w, r, req, "", nil, func(ctx context.Context) <-chan chunk {
+		return a.rolloutLines(ctx, req.rollout, after)
+	})
 }
 
 // rolloutLines sends the lines of a journal after a number, until ctx ends or the rollout is
