@@ -269,9 +269,11 @@
 // "..."}, which the journal keeps. stop ends the rollout: members that wait are skipped. With the
 // mode finish (default) updates that run go on, with cancel those that do not install yet are
 // cancelled. ?dry_run=true answers {"finish": 3, "never_start": 97}. The orders, PATCH and a new
-// member answer with the rollout, as GET does. If the state does not allow them the answer is 409
-// with a problem of type rollout-state; if rollout.Config.Allow refuses them, 403 with one of type
-// refused, whose detail is its text.
+// member answer with the rollout, as GET does. One that finds the rollout so already, such as pause
+// of a paused one, changes nothing, and answers so too; open and retry do not, because they would
+// have done nothing. If the state does not allow an order the answer is 409 with a problem of type
+// rollout-state; if rollout.Config.Allow refuses it, 403 with one of type refused, whose detail is
+// its text.
 //
 // A line of the journal is {"seq": 4, "time": "...", "event": "...", "detail": "...",
 // "endpoint": "", "actor": ""}. A stream resumes by Last-Event-ID, as that of all updates does, and

@@ -124,7 +124,11 @@ func TestRolloutBodies(t *testing.T) {
 			a := m.do(http.MethodPatch, "/api/v1/rollouts/"+r.ID, strings.NewReader(tt.body), "Content-Type", jsonType)
 			require.Equal(t, tt.field, requireProblem(t, a, http.StatusBadRequest, "invalid-field").Field, "%s", a.body)
 		}
-		requireProblem(t, m.do(http.MethodPatch, "/api/v1/rollouts/"+r.ID, strings.NewReader(`{}`), "Content-Type", jsonType), http.StatusConflict, "rollout-state")
+		for _, body := range []string{`{}`, `{"concurrency":100,"rate":null,"window":null,"reason":"sure"}`} {
+			a := m.do(http.MethodPatch, "/api/v1/rollouts/"+r.ID, strings.NewReader(body), "Content-Type", jsonType)
+			require.Equal(t, http.StatusOK, a.StatusCode, "it is so already: %s", a.body)
+			require.Equal(t, r.ID, decode[aRollout](t, a).ID)
+		}
 		for query, field := range map[string]string{
 			"members?state=lost": "state", "members?reason=lazy": "reason", "members?state=failed&reason=offline": "reason", "members?cursor=x": "cursor",
 			"members?limit=0": "limit", "events?cursor=x": "cursor", "events?after=1": "after", "members?place=ready": "place",

@@ -214,7 +214,8 @@ func TestRollout(t *testing.T) {
 		require.Equal(t, []any{2, 60., 0.1, "20m", "ask Sam"}, []any{r.Concurrency, *r.Rate, r.MaxFailure, r.Missing, r.Notes})
 		require.Equal(t, "12h", r.Update["deadline"])
 
-		requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/pause", ""), http.StatusConflict, "rollout-state")
+		p := requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/pause", ""), http.StatusConflict, "rollout-state")
+		require.Equal(t, "it is draft: it waits for its start, with 5 devices", p.Detail)
 		requireProblem(t, m.do(http.MethodDelete, "/api/v1/rollouts/"+r.ID, nil), http.StatusConflict, "rollout-state")
 		r = m.order(r.ID, "start", `{"reason":"as planned"}`)
 		require.Equal(t, "running", r.State)
@@ -233,6 +234,7 @@ func TestRollout(t *testing.T) {
 
 		r = m.order(r.ID, "pause", "")
 		require.Equal(t, "paused", r.State)
+		require.Equal(t, "paused", m.order(r.ID, "pause", "").State, "it is so already")
 		require.Equal(t, "operator", r.Cause)
 		r = m.order(r.ID, "resume", "")
 		r = m.until(r.ID, func(r aRollout) bool { return strings.Contains(r.Reason, "are watched") })

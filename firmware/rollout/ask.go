@@ -23,8 +23,11 @@ func Describe(r Rollout) (reason string, until time.Time) {
 		if !m.Filled {
 			return fmt.Sprintf("it takes its devices: %d so far", m.Total.Waiting+m.Total.Skipped), time.Time{}
 		}
-		if m.Total.Waiting == 0 {
-			return fmt.Sprintf("it has no device to update, and cannot start; skipped devices: %d", m.Total.Skipped), time.Time{}
+		switch {
+		case m.Total == fsm.Counts{}:
+			return "it has no device, and cannot start", time.Time{}
+		case m.Total.Waiting == 0:
+			return fmt.Sprintf("it waits for its start, and has no device to update; skipped devices: %d", m.Total.Skipped), time.Time{}
 		}
 		return fmt.Sprintf("it waits for its start, with %d devices", m.Total.Waiting), time.Time{}
 	case fsm.StatePaused:
@@ -148,13 +151,13 @@ func (m *Manager) StopPlan(ctx context.Context, id string, cancels bool) (finish
 		return 0, 0, err
 	}
 	machine := &r.Machine
-	if !machine.Active() || machine.State == fsm.StateStopping && (machine.Cancels || !cancels) {
+	if !stopped(machine, cancels) && (!machine.Active() || machine.Cancels) {
 		return 0, 0, fmt.Errorf("%w: it is %s", ErrState, machine.State)
 	}
 	switch finish = machine.Total.Active - machine.Slots.Parked; { // those wait for another stage
 	case cancels:
 		finish = machine.Slots.Installing // the others are cancelled
-	case machine.State == fsm.StatePaused:
+	case machine.State == fsm.StatePaused, machine.State == fsm.StateStopping && !machine.Grants:
 		finish = machine.Slots.Installing + machine.Slots.Granted
 	}
 	return finish, machine.Total.Waiting + machine.Total.Active - finish, nil

@@ -79,6 +79,6 @@ func TestDescribe(t *testing.T) {
 		})
 		require.NoError(t, err)
 		got, _ := rollout.Describe(r)
-		require.Equal(t, "it has no device to update, and cannot start; skipped devices: 0", got)
+		require.Equal(t, "it has no device, and cannot start", got)
 	})
 }

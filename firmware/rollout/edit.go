@@ -22,7 +22,8 @@ type Change struct {
 }
 
 // Edit changes the plan of a rollout that has not ended. The journal has the values before and
-// after. The error is ErrInvalid, ErrState if nothing changes, or one of [Manager.Start].
+// after. A rollout that is so already stays as it is. The error is ErrInvalid, ErrState if the
+// rollout stops or has ended, or one of [Manager.Start].
 func (m *Manager) Edit(ctx context.Context, id string, c Change, o Order) (Rollout, error) {
 	return m.ordered(ctx, id, ActionEdit, o, func(_ context.Context, b *batch) error {
 		if !b.record.Machine.Active() || b.record.Machine.State == fsm.StateStopping {
@@ -34,7 +35,7 @@ func (m *Manager) Edit(ctx context.Context, id string, c Change, o Order) (Rollo
 		}
 		plan := b.record.Machine.Plan
 		text := c.apply(&plan, &asked)
-		if text == "" {
+		if b.same = text == ""; b.same {
 			return nil
 		}
 		if err := cmp.Or(checkPlan(&plan), checkNotes(asked.Notes)); err != nil {

@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -38,40 +39,56 @@ func clip(s string, most int) string {
 	return s[:most]
 }
 
-// Start starts a draft that has its members.
+// Start starts a draft that has its members. A rollout that runs stays as it is.
 func (m *Manager) Start(ctx context.Context, id string, o Order) (Rollout, error) {
-	return m.order(ctx, id, ActionStart, o, fsm.Input{Kind: fsm.InputStart})
+	return m.order(ctx, id, ActionStart, o, fsm.Input{Kind: fsm.InputStart}, func(r *fsm.Rollout) bool { return r.State == fsm.StateRunning })
 }
 
-// Pause admits no more members, and holds the updates that have not begun to install.
+// Pause admits no more members, and holds the updates that have not begun to install. A rollout
+// that is paused, also by itself, stays as it is.
 func (m *Manager) Pause(ctx context.Context, id string, o Order) (Rollout, error) {
-	return m.order(ctx, id, ActionPause, o, fsm.Input{Kind: fsm.InputPause})
+	return m.order(ctx, id, ActionPause, o, fsm.Input{Kind: fsm.InputPause}, func(r *fsm.Rollout) bool { return r.State == fsm.StatePaused })
 }
 
-// Resume goes on after a pause. What went wrong before does not count any more.
+// Resume goes on after a pause. What went wrong before does not count any more. A rollout that runs
+// stays as it is.
 func (m *Manager) Resume(ctx context.Context, id string, o Order) (Rollout, error) {
-	return m.order(ctx, id, ActionResume, o, fsm.Input{Kind: fsm.InputResume})
+	return m.order(ctx, id, ActionResume, o, fsm.Input{Kind: fsm.InputResume}, func(r *fsm.Rollout) bool { return r.State == fsm.StateRunning })
 }
 
 // Open opens the next stage, if it opens by hand, or if none of the devices that the open stage
-// names was updated.
+// names was updated. The error is ErrState if no stage waits for that, also because somebody has
+// opened it already: a repeated Open must not open the stage after it.
 func (m *Manager) Open(ctx context.Context, id string, o Order) (Rollout, error) {
-	return m.order(ctx, id, ActionOpen, o, fsm.Input{Kind: fsm.InputOpen})
+	return m.order(ctx, id, ActionOpen, o, fsm.Input{Kind: fsm.InputOpen}, func(*fsm.Rollout) bool { return false })
 }
 
 // Stop ends a rollout: members that wait are skipped. Updates that run go on, or, with cancels,
 // are cancelled unless they install. Those that the rollout holds are cancelled at once if it is
 // paused, and otherwise at its EndAt. It cannot be undone; [Manager.StopPlan] says what it would
-// do.
+// do. A rollout that was stopped so stays as it is.
 func (m *Manager) Stop(ctx context.Context, id string, cancels bool, o Order) (Rollout, error) {
-	return m.order(ctx, id, ActionStop, o, fsm.Input{Kind: fsm.InputStop, Cancels: cancels})
+	return m.order(ctx, id, ActionStop, o, fsm.Input{Kind: fsm.InputStop, Cancels: cancels}, func(r *fsm.Rollout) bool { return stopped(r, cancels) })
 }
 
-// order carries out an order that concerns the rollout alone.
-func (m *Manager) order(ctx context.Context, id string, action Action, o Order, in fsm.Input) (Rollout, error) {
+// stopped reports whether a rollout stops as an order to stop it says, or was stopped so.
+func stopped(r *fsm.Rollout, cancels bool) bool {
+	return r.Cancels == cancels && (r.State == fsm.StateStopping || r.State == fsm.StateEnded && r.Reason == fsm.ReasonOperator)
+}
+
+// order carries out an order that concerns the rollout alone. already reports whether a rollout is
+// as the order wants it.
+func (m *Manager) order(ctx context.Context, id string, action Action, o Order, in fsm.Input, already func(*fsm.Rollout) bool) (Rollout, error) {
 	in.Text = o.text()
 	return m.ordered(ctx, id, action, o, func(_ context.Context, b *batch) error {
-		b.rollout(in)
+		b.rollout(fsm.Input{Kind: fsm.InputTick}) // what time alone changes is not the order's work
+		if b.same = already(&b.record.Machine); b.same {
+			return nil
+		}
+		if out := b.rollout(in); !out.Persist {
+			why, _ := Describe(b.record)
+			return fmt.Errorf("%w: it is %s: %s", ErrState, b.record.Machine.State, why)
+		}
 		return nil
 	})
 }
@@ -142,8 +159,8 @@ func (m *Manager) Add(ctx context.Context, id, endpoint string, o Order) (Rollou
 	})
 }
 
-// Remove makes a member that waits none any more: it is skipped. The error is ErrState if it does
-// not wait, and store.ErrNotFound if it is no member.
+// Remove makes a member that waits none any more: it is skipped. The error is ErrState if it has
+// been admitted, and store.ErrNotFound if it is no member.
 func (m *Manager) Remove(ctx context.Context, id, endpoint string, o Order) (Rollout, error) {
 	return m.ordered(ctx, id, ActionRemove, o, func(ctx context.Context, b *batch) error {
 		member, err := b.load(ctx, endpoint)
@@ -154,6 +171,7 @@ func (m *Manager) Remove(ctx context.Context, id, endpoint string, o Order) (Rol
 			return store.ErrNotFound
 		}
 		b.stepMember(member, fsm.Input{Kind: fsm.InputRemove})
+		b.same = member.Machine.Skip == fsm.SkipRemoved
 		if b.changed {
 			b.log("", EventRemoved, endpoint+after(o.Reason))
 		}

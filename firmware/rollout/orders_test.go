@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -353,8 +354,10 @@ func TestEdit(t *testing.T) {
 		require.Len(t, line, 1)
 		require.Equal(t, "kim", line[0].Actor)
 		require.Equal(t, `concurrency from 1 to 5, rate from 0.0006944 a minute to none, notes from "" to "in a hurry": because`, line[0].Detail)
-		_, err = w.all.Edit(w.ctx, r.ID, rollout.Change{Concurrency: &many}, kim)
-		require.ErrorIs(t, err, rollout.ErrState)
+		same, err := w.all.Edit(w.ctx, r.ID, rollout.Change{Concurrency: &many}, kim)
+		require.NoError(t, err, "it is so already")
+		require.Equal(t, r.ID, same.ID)
+		require.Len(t, w.lines(r.ID, fsm.EventEdited), 1)
 		zero := 0
 		_, err = w.all.Edit(w.ctx, r.ID, rollout.Change{Concurrency: &zero}, kim)
 		require.ErrorIs(t, err, rollout.ErrInvalid)
@@ -389,8 +392,10 @@ func TestAddAndRemove(t *testing.T) {
 		if w.member(r.ID, gone).Machine.State != fsm.MemberWaiting {
 			gone = list[1]
 		}
-		_, err = w.all.Remove(w.ctx, r.ID, gone, kim)
-		require.NoError(t, err)
+		for range 2 {
+			_, err = w.all.Remove(w.ctx, r.ID, gone, kim)
+			require.NoError(t, err)
+		}
 		_, err = w.all.Open(w.ctx, r.ID, kim)
 		require.NoError(t, err)
 		got := w.ended(r.ID, time.Hour)
@@ -398,6 +403,76 @@ func TestAddAndRemove(t *testing.T) {
 		require.Zero(t, w.installs(gone))
 		require.Len(t, w.lines(r.ID, rollout.EventAdded), 1)
 		require.Len(t, w.lines(r.ID, rollout.EventRemoved), 1)
+	})
+}
+
+// TestOrdersThatFindItSo: an order that finds the rollout as it wants it changes nothing, and is no
+// error; one that the state does not allow says where the rollout stands.
+func TestOrdersThatFindItSo(t *testing.T) {
+	inWorld(t, func(w *world) {
+		list := w.fleet(2, nil)
+		r, err := w.all.Create(w.ctx, rollout.Request{Image: w.image.ID, Targets: rollout.Endpoints(list...), Stages: []rollout.Stage{{Size: 1}, {Share: 1, Manual: true}}})
+		require.NoError(t, err)
+		orders := map[string]func() (rollout.Rollout, error){
+			"start":  func() (rollout.Rollout, error) { return w.all.Start(w.ctx, r.ID, kim) },
+			"pause":  func() (rollout.Rollout, error) { return w.all.Pause(w.ctx, r.ID, kim) },
+			"resume": func() (rollout.Rollout, error) { return w.all.Resume(w.ctx, r.ID, kim) },
+			"open":   func() (rollout.Rollout, error) { return w.all.Open(w.ctx, r.ID, kim) },
+			"finish": func() (rollout.Rollout, error) { return w.all.Stop(w.ctx, r.ID, false, kim) },
+			"cancel": func() (rollout.Rollout, error) { return w.all.Stop(w.ctx, r.ID, true, kim) },
+			"edit":   func() (rollout.Rollout, error) { return w.all.Edit(w.ctx, r.ID, rollout.Change{}, kim) },
+		}
+		// finds tries orders that must change nothing: those of same are no error, all others
+		// but do are.
+		finds := func(same []string, do ...string) {
+			t.Helper()
+			before := w.get(r.ID)
+			for name, order := range orders {
+				if slices.Contains(do, name) {
+					continue
+				}
+				got, err := order()
+				if slices.Contains(same, name) {
+					require.NoError(t, err, name)
+					require.Equal(t, before.Machine.State, got.Machine.State, name)
+				} else {
+					require.ErrorIs(t, err, rollout.ErrState, name)
+					require.ErrorContains(t, err, "it is "+string(before.Machine.State), name)
+				}
+			}
+			require.Equal(t, before.Lines, w.get(r.ID).Lines, "an order that changed nothing is in the journal")
+		}
+		give := func(name string) {
+			t.Helper()
+			_, err := orders[name]()
+			require.NoError(t, err)
+		}
+		finds([]string{"edit"}, "start", "finish", "cancel")
+		_, err = orders["open"]()
+		require.ErrorContains(t, err, "it is draft: it waits for its start, with 2 devices")
+		give("start")
+		finds([]string{"start", "resume", "edit"}, "pause", "finish", "cancel")
+		give("pause")
+		finds([]string{"pause", "edit"}, "resume", "finish", "cancel")
+		give("resume")
+		w.until(r.ID, time.Hour, "no gate", func(r rollout.Rollout) bool { return r.Machine.StageState == fsm.StageGate })
+		finds([]string{"start", "resume", "edit"}, "open", "pause", "finish", "cancel")
+		w.devices[name(0)].SetInstall(slow())
+		w.devices[name(1)].SetInstall(slow())
+		give("open")
+		w.until(r.ID, time.Hour, "it does not install", func(r rollout.Rollout) bool { return r.Machine.Slots.Installing == 1 })
+		finds([]string{"start", "resume", "edit"}, "pause", "finish", "cancel")
+		give("finish")
+		finds([]string{"finish"}, "cancel")
+		give("cancel")
+		finds([]string{"cancel"})
+		w.ended(r.ID, time.Hour)
+		finds([]string{"cancel"})
+		finish, never, err := w.all.StopPlan(w.ctx, r.ID, true)
+		require.NoError(t, err)
+		require.Equal(t, []int{0, 0}, []int{finish, never})
+		_, _, err = w.all.StopPlan(w.ctx, r.ID, false)
+		require.ErrorIs(t, err, rollout.ErrState)
 	})
 }
 
