@@ -63,6 +63,7 @@ var house = map[string]houseRule{
 	"internal/mutate":              {},
 	"internal/problem":             {http: true},
 	"internal/peers":               {own: []string{"internal/peers"}},
+	"internal/pgtest":              {others: []string{pgx}},
 	"internal/testkit":             {},
 	"internal/work":                {},
 	"internal/udp":                 {others: []string{xsys}},
@@ -71,7 +72,7 @@ var house = map[string]houseRule{
 	"store/internal":               {own: []string{"internal/record", "firmware/fsm", "store", "store/internal/..."}},
 	"store/memory":                 {own: []string{"firmware/fsm", "store", "store/internal/..."}},
 	"store/bolt":                   {own: []string{"firmware/fsm", "store", "store/internal/...", "internal/disk"}, others: []string{bbolt}},
-	"store/postgres":               {own: []string{"firmware/fsm", "store", "store/internal/..."}, others: []string{pgx}},
+	"store/postgres":               {own: []string{"firmware/fsm", "internal/names", "store"}, others: []string{pgx}},
 	"store/storetest":              {own: []string{"firmware/fsm", "store", "store/storetest/..."}, others: []string{testify}},
 	"firmware":                     {own: []string{"internal/names", "internal/problem", "lwm2m", "store", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest", "internal/disk", "internal/files", "internal/work"}, others: []string{xmod, xsync, xsys}, http: true},
 	"firmware/device":              {own: []string{"lwm2m", "firmware/fsm", "firmware/bundle", "internal/disk", "internal/work"}, others: []string{xsys}, http: true},
@@ -204,7 +205,7 @@ func TestWhatIsLinked(t *testing.T) {
 	packages := listDeps(t)
 	for importPath, p := range packages {
 		path, ours := below(importPath)
-		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "store/storetest/...", "examples/..."}, path) {
+		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "internal/pgtest", "store/storetest/...", "examples/..."}, path) {
 			continue
 		}
 		for _, dep := range p.Deps {

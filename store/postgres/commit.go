@@ -1,0 +1,384 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// maxGroup limits how many commits share a transaction.
+const maxGroup = 1024
+
+// While transactions have more than one commit, each waits for company: until gatherMany commits
+// have come, or none has come for gatherPause, or gatherPauses of these are over. A caller alone
+// does not wait.
+const (
+	gatherMany   = 64
+	gatherPause  = time.Millisecond
+	gatherPauses = 4
+	gatherFrom   = 1.25 // commits in a transaction, on average over a dozen
+)
+
+// A queue has the commits that wait for a transaction.
+type queue struct {
+	mu      sync.Mutex // guards waiting and drained
+	waiting []*commit
+	drained bool          // a goroutine drains the queue
+	many    chan struct{} // of capacity 1; has a value when the queue has grown to gatherMany
+
+	// What follows is only of the goroutine that drains.
+	average  float64 // size of the latest groups
+	commits  uint64  // transactions of the namespace, as the lease's row has it
+	unsettle bool    // the last transaction may have raised it, or may do so yet
+}
+
+type commit struct {
+	changes  []store.Change
+	rollouts []store.RolloutChange
+	lines    int // of the transaction when it was applied
+	seq      uint64
+	err      error
+	done     chan struct{} // is closed when the commit has ended
+}
+
+// Commit implements store.Store.
+func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if len(changes) == 0 {
+		return one(ctx, s, s.sql(`SELECT seq FROM otago.namespaces WHERE name = $1::text`), []any{s.config.Namespace},
+			func(row pgx.Row) (seq uint64, err error) { return seq, row.Scan(&seq) })
+	}
+	c := &commit{changes: make([]store.Change, len(changes)), done: make(chan struct{})}
+	for i, change := range changes {
+		var err error
+		if c.changes[i], err = prepare(change); err != nil {
+			return 0, err
+		}
+	}
+	return s.commit(ctx, c)
+}
+
+// commit writes a commit, alone or with others.
+func (s *Store) commit(ctx context.Context, c *commit) (uint64, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	if s.queue.add(c) {
+		go s.drain() // which leaves instead of this call
+	} else {
+		defer s.leave()
+	}
+	select {
+	case <-c.done:
+		return c.seq, c.err
+	case <-ctx.Done():
+		return 0, ctx.Err() // drain still has the commit
+	}
+}
+
+// add appends a commit, and reports whether no goroutine drains the queue yet.
+func (q *queue) add(c *commit) (idle bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, c)
+	if len(q.waiting) == gatherMany {
+		select {
+		case q.many <- struct{}{}:
+		default:
+		}
+	}
+	idle, q.drained = !q.drained, true
+	return idle
+}
+
+// drain writes the queue, group by group, until it is empty.
+func (s *Store) drain() {
+	defer s.leave()
+	q := &s.queue
+	for first := true; ; first = false {
+		if !first && q.average >= gatherFrom {
+			q.gather()
+		}
+		q.mu.Lock()
+		n := min(len(q.waiting), maxGroup)
+		group := q.waiting[:n:n]
+		q.waiting = q.waiting[n:]
+		if n == 0 {
+			q.waiting, q.drained = nil, false
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		s.write(group)
+		for _, c := range group {
+			close(c.done)
+		}
+		q.average += (float64(n) - q.average) / 12
+	}
+}
+
+// gather waits while commits come, within bounds.
+func (q *queue) gather() {
+	before := -1
+	for range gatherPauses {
+		q.mu.Lock()
+		n := len(q.waiting)
+		if n < gatherMany {
+			select {
+			case <-q.many: // of an earlier queue
+			default:
+			}
+		}
+		q.mu.Unlock()
+		if n >= gatherMany || n == before {
+			return
+		}
+		before = n
+		select {
+		case <-q.many:
+			return
+		case <-time.After(gatherPause):
+		}
+	}
+}
+
+const (
+	// writeTime bounds how long a group is tried while the database is away. A caller that waits
+	// longer would not answer its device in time.
+	writeTime = 8 * time.Second
+	// idleTime, lockTime and statementTime bound what a transaction can hold up if this process
+	// stops in the middle of it.
+	idleTime      = 5 * time.Second
+	lockTime      = 4 * time.Second
+	statementTime = 8 * time.Second
+
+	retryPause = 20 * time.Millisecond
+	longPause  = 500 * time.Millisecond
+)
+
+// write commits a group in one transaction, and sets the result of each commit. If the database
+// refuses the transaction for good, each commit is tried alone, since one must not harm others.
+func (s *Store) write(group []*commit) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	err := s.try(ctx, group)
+	if err == nil {
+		return
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(group) > 1 && !temporary(err) && !full(pg) && !errors.Is(err, ErrLost) {
+		for _, c := range group {
+			s.write([]*commit{c})
+		}
+		return
+	}
+	for _, c := range group {
+		c.seq, c.err = 0, fmt.Errorf("store: commit: %w", explain(err))
+	}
+}
+
+// try makes the transaction of a group until it has taken place, or cannot.
+func (s *Store) try(ctx context.Context, group []*commit) error {
+	for wait := retryPause; ; wait = min(2*wait, longPause) {
+		err := s.settle(ctx)
+		sent := false
+		if err == nil {
+			sent, err = s.transact(ctx, group)
+		}
+		if err == nil {
+			return nil
+		}
+		pg, answered := errors.AsType[*pgconn.PgError](err)
+		if answered && pg.Severity == "FATAL" {
+			answered = false // the connection has ended, perhaps after the commit
+		}
+		switch {
+		case errors.Is(err, ErrLost):
+			s.lose()
+			return ErrLost
+		case sent && !answered:
+			s.queue.unsettle = true
+			if took, known := s.tookPlace(ctx, group); known && took {
+				return nil
+			} else if !known {
+				return fmt.Errorf("it is not known whether it took place: %w", err)
+			}
+		case answered && pg.Code == "23502" && pg.TableName == "leases":
+			s.queue.unsettle = true // the row is not as it was: whose is it?
+		case answered && pg.Code == "23505": // another server was faster; the rules say who loses
+		case answered && full(pg):
+			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+		case !temporary(err):
+			return err
+		}
+		if pause(ctx, wait); ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// settle waits for the end of a transaction whose connection was lost, and reads the row of the
+// lease.
+func (s *Store) settle(ctx context.Context) error {
+	if !s.queue.unsettle {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1::text, true)", milliseconds(lockTime)); err != nil {
+			return err
+		}
+		var epoch uint64
+		err := tx.QueryRow(ctx, s.sql(`SELECT epoch, commits FROM otago.leases WHERE namespace = $1::text FOR UPDATE`), s.config.Namespace).
+			Scan(&epoch, &s.queue.commits)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows), err == nil && epoch != s.lease.epoch:
+			return ErrLost
+		case err == nil:
+			s.queue.unsettle = false
+		}
+		return err
+	})
+}
+
+// tookPlace says whether the last transaction, whose answer was lost, took place: then it has
+// raised the number of commits.
+func (s *Store) tookPlace(ctx context.Context, group []*commit) (took, known bool) {
+	before := s.queue.commits
+	for wait := retryPause; ; wait = min(2*wait, longPause) {
+		err := s.settle(ctx)
+		switch {
+		case err == nil && s.queue.commits == before:
+			return false, true
+		case err == nil:
+			var seq uint64
+			seq, err = s.lastSeq(ctx)
+			if err == nil {
+				s.number(group, seq)
+				return true, true
+			}
+			return false, false
+		case errors.Is(err, ErrLost):
+			s.lose()
+			return false, false
+		}
+		if pause(ctx, wait); ctx.Err() != nil {
+			return false, false
+		}
+	}
+}
+
+func (s *Store) lastSeq(ctx context.Context) (seq uint64, err error) {
+	err = s.pool.QueryRow(ctx, s.sql(`SELECT seq FROM otago.namespaces WHERE name = $1::text`), s.config.Namespace).Scan(&seq)
+	return seq, err
+}
+
+// number sets the number that each commit returns. The journal's last line has the number seq.
+func (s *Store) number(group []*commit, seq uint64) {
+	most := 0
+	for _, c := range group {
+		most = max(most, c.lines)
+	}
+	for _, c := range group {
+		if c.err == nil {
+			c.seq = seq - uint64(most-c.lines)
+		}
+	}
+}
+
+// transact makes one transaction. It reports whether the COMMIT was sent: an error then does not
+// say whether it took place, unless it is an answer of the database.
+func (s *Store) transact(ctx context.Context, group []*commit) (sent bool, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	open := true // the pool closes a connection that comes back within a transaction
+	defer func() {
+		if open && !conn.Conn().IsClosed() {
+			_, _ = conn.Exec(ctx, "ROLLBACK")
+		}
+	}()
+	w, n := newWork(), &needs{}
+	for _, c := range group {
+		c.err, c.seq, c.lines = nil, 0, 0
+		n.add(c)
+	}
+	var first pgx.Batch
+	first.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	var epoch uint64
+	first.Queue(s.sql(`SELECT l.epoch, n.seq, set_config('idle_in_transaction_session_timeout', $2::text, true),
+			set_config('lock_timeout', $3::text, true), set_config('statement_timeout', $4::text, true)
+		FROM otago.leases AS l, otago.namespaces AS n WHERE l.namespace = $1::text AND n.name = $1::text`),
+		s.config.Namespace, milliseconds(idleTime), milliseconds(lockTime), milliseconds(statementTime)).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&epoch, &w.seq, nil, nil, nil) })
+	s.load(&first, n, w)
+	if err := conn.SendBatch(ctx, &first).Close(); err != nil {
+		return false, err
+	}
+	if epoch != s.lease.epoch && !s.unfenced {
+		return false, ErrLost
+	}
+	for _, c := range group {
+		if c.lines, c.err = w.apply(c); c.err != nil {
+			c.lines = len(w.events)
+		}
+	}
+	var second pgx.Batch
+	s.flush(&second, w)
+	var journal pgx.Batch
+	s.flushJournal(&journal, w)
+	wrote := len(second.QueuedQueries)+len(journal.QueuedQueries) > 0
+	if wrote {
+		s.raise(&second)
+		second.QueuedQueries = append(second.QueuedQueries, journal.QueuedQueries...)
+	}
+	seq := w.seq
+	if len(w.events) > 0 {
+		second.Queue(s.sql(`SELECT seq FROM otago.namespaces WHERE name = $1::text`), s.config.Namespace).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&seq) })
+	}
+	second.Queue("COMMIT")
+	if err := conn.SendBatch(ctx, &second).Close(); err != nil {
+		return wrote, err
+	}
+	open = false
+	if wrote {
+		s.queue.commits++
+	}
+	s.number(group, seq)
+	return true, nil
+}
+
+// raise queues the statement that raises the number of commits if the row is as this store left it.
+// If another store has it, or an earlier transaction of this one has ended late, the epoch becomes
+// null, which the database refuses.
+func (s *Store) raise(batch *pgx.Batch) {
+	if s.unfenced {
+		return
+	}
+	batch.Queue(s.sql(`UPDATE otago.leases SET commits = commits + 1,
+		epoch = CASE WHEN epoch = $2::bigint AND commits = $3::bigint THEN epoch END WHERE namespace = $1::text`),
+		s.config.Namespace, s.lease.epoch, s.queue.commits)
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+
+// full reports whether the disk is full.
+func full(err *pgconn.PgError) bool { return err.Code == "53100" }
+
+// isClosed reports whether a connection was closed by the other end.
+func isClosed(err error) bool {
+	_, network := errors.AsType[*net.OpError](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}

@@ -1,0 +1,123 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/rollout/rollouttest"
+	"github.com/otago-iot/otago/internal/pgtest"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/postgres"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// background is for what tests share, which outlives each of them.
+var background = context.Background()
+
+var openShared = sync.OnceValues(func() (*pgxpool.Pool, error) { return openPool(sharedURL) })
+
+var sharedURL string
+
+// shared returns a pool of connections to a database with tables, for all tests.
+func shared(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	sharedURL = pgtest.Shared(t).URL()
+	pool, err := openShared()
+	require.NoError(t, err)
+	return pool
+}
+
+// openPool opens a pool, and makes the tables.
+func openPool(url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = 16
+	pool, err := pgxpool.NewWithConfig(background, config)
+	if err == nil {
+		err = postgres.Migrate(background, pool)
+	}
+	return pool, err
+}
+
+var spaces atomic.Int64
+
+// place returns a function that opens a store in a namespace of its own.
+func place(t testing.TB) func() store.Store {
+	pool := shared(t)
+	namespace := fmt.Sprint("test ", spaces.Add(1))
+	return func() store.Store {
+		db, err := postgres.New(pool, postgres.Config{Namespace: namespace})
+		require.NoError(t, err)
+		return db
+	}
+}
+
+func fresh(t testing.TB) store.Store { return place(t)() }
+
+// ways are ways to damage a record column.
+var ways = map[string]string{
+	"garbage":          `'\x01676172626167ff'`,
+	"cut short":        `substr(record, 1, length(record) / 2)`,
+	"cut":              `'\x016162'`,
+	"no bytes":         `''`,
+	"another format":   `set_byte(record, 0, 77)`,
+	"one bit":          `set_byte(record, length(record) - 1, get_byte(record, length(record) - 1) # 16)`,
+	"another's record": `(SELECT record FROM otago.devices WHERE endpoint = 'another''s')`,
+}
+
+// spoil damages a record.
+func spoil(t testing.TB, pool *pgxpool.Pool, namespace, way string, kind store.Kind, key string) {
+	t.Helper()
+	table := map[store.Kind]string{
+		store.KindUpdate: "firmware_updates WHERE id", store.KindImage: "firmware_images WHERE id", store.KindDevice: "devices WHERE endpoint",
+	}[kind]
+	var sql string
+	var arg any = key
+	if kind == store.KindEvent {
+		seq, err := strconv.Atoi(key)
+		require.NoError(t, err)
+		sql, arg = "UPDATE otago.firmware_journal SET phase = 'no such word' WHERE seq = $1 AND namespace = $2", seq
+	} else {
+		name, column, _ := strings.Cut(table, " WHERE ")
+		sql = "UPDATE otago." + name + " SET record = " + way + " WHERE " + column + " = $1 AND namespace = $2"
+	}
+	tag, err := pool.Exec(background, sql, arg, namespace)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, tag.RowsAffected())
+}
+
+func TestStore(t *testing.T) {
+	pool := shared(t)
+	other, err := postgres.New(pool, postgres.Config{Namespace: "others"})
+	require.NoError(t, err)
+	_, err = other.Commit(background, store.PutFirmware{Endpoint: "another's", Firmware: store.Firmware{Version: "1"}})
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
+
+	config := storetest.Config{Durable: place, Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
+	for name, way := range ways {
+		config.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
+			namespace := fmt.Sprint("damage ", spaces.Add(1))
+			db, err := postgres.New(pool, postgres.Config{Namespace: namespace})
+			require.NoError(t, err)
+			return db, func(kind store.Kind, key string) { spoil(t, pool, namespace, way, kind, key) }
+		}
+	}
+	storetest.Run(t, fresh, config)
+}
+
+func TestRollouts(t *testing.T) {
+	rollouttest.Run(t, func(t testing.TB) rollouttest.Store { return fresh(t).(*postgres.Store) })
+}
+
+func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }
