@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"maps"
 	"strconv"
 	"time"
 
@@ -95,6 +96,12 @@ func (w *work) change(c store.Change, since int) error {
 	case store.PutHolds:
 		if c.Holds != "" || w.devices[c.Endpoint].live {
 			w.putDevice(c.Endpoint, func(d *store.Device) { d.Firmware.Holds = c.Holds })
+		}
+	case store.PutFacts:
+		w.putDevice(c.Endpoint, func(d *store.Device) { d.Facts = c.Facts })
+	case store.PutLabels:
+		if len(c.Labels) > 0 || w.devices[c.Endpoint].live {
+			w.putDevice(c.Endpoint, func(d *store.Device) { d.Labels = c.Labels })
 		}
 	case store.DeleteDevice:
 		return w.deleteDevice(c.Endpoint)
@@ -252,36 +259,34 @@ func (w *work) removeImage(id string, row imageRow) {
 	put(w, w.images, id, imageRow{stored: row.stored})
 }
 
-// putRegistration replaces a damaged record by what is known of it. A registration that only has
-// new times leaves the record as it is: most of what a server stores of its devices are renewals.
+// putRegistration sets a registration. One that only has new times leaves the record as it is: most
+// of what a server stores of its devices are renewals.
 func (w *work) putRegistration(endpoint string, r store.RegistrationRecord) {
-	row := w.devices[endpoint]
-	r.Secured = r.Secured || row.device.Registration.Secured
-	row.live, row.renewed = true, true
-	row.device.Endpoint, row.device.Registration = endpoint, r
-	row.seal()
-	put(w, w.devices, endpoint, row)
+	w.putDevice(endpoint, func(d *store.Device) { d.Registration = r })
 }
 
-// putDevice changes a record, or makes one. Of a damaged one only Secured stays.
+// putDevice changes a record, or makes one. Of a damaged one only what stands beside it stays.
 func (w *work) putDevice(endpoint string, set func(*store.Device)) {
 	row := w.devices[endpoint]
+	old, oldFacts, live := row.device, row.facts, row.live
 	row.live, row.device.Endpoint = true, endpoint
-	secured := row.device.Registration.Secured
 	set(&row.device)
-	row.device.Registration.Secured = row.device.Registration.Secured || secured
-	row.seal()
-	put(w, w.devices, endpoint, row)
-}
-
-// seal makes the record column, and notes whether it changes.
-func (row *deviceRow) seal() {
+	row.device.Registration.Secured = row.device.Registration.Secured || old.Registration.Secured
 	data, err := sealDevice(&row.device)
 	if err != nil {
 		panic(err) // Normalize has refused what cannot be encoded
 	}
-	row.changed = row.changed || !bytes.Equal(data, row.record)
-	row.record, row.damaged = data, nil
+	labels := !maps.Equal(old.Labels, row.device.Labels)
+	row.changed = row.changed || labels || !bytes.Equal(data, row.record)
+	row.renewed = true
+	row.record, row.damaged, row.facts = data, nil, factsOf(&row.device)
+	if !live || labels || row.facts != oldFacts {
+		if live {
+			w.countDevice(&oldFacts, old.Labels, -1)
+		}
+		w.countDevice(&row.facts, row.device.Labels, 1)
+	}
+	put(w, w.devices, endpoint, row)
 }
 
 func (w *work) deleteDevice(endpoint string) error {
@@ -292,8 +297,13 @@ func (w *work) deleteDevice(endpoint string) error {
 	if !row.live {
 		return store.ErrNotFound
 	}
-	put(w, w.devices, endpoint, deviceRow{stored: row.stored})
+	w.removeDevice(endpoint, row)
 	return nil
+}
+
+func (w *work) removeDevice(endpoint string, row deviceRow) {
+	w.countDevice(&row.facts, row.device.Labels, -1)
+	put(w, w.devices, endpoint, deviceRow{stored: row.stored, labels: row.labels})
 }
 
 func (w *work) removeDamaged(c store.RemoveDamaged) error {
@@ -318,10 +328,10 @@ func (w *work) removeDamaged(c store.RemoveDamaged) error {
 		if err := removable(row.live, row.damaged); err != nil {
 			return err
 		}
-		secured := row.device.Registration.Secured
-		put(w, w.devices, c.Key, deviceRow{stored: row.stored})
-		if secured {
-			w.putDevice(c.Key, func(d *store.Device) { d.Registration.Secured = true })
+		beside := row.device
+		w.removeDevice(c.Key, row)
+		if beside.Registration.Secured || len(beside.Labels) > 0 {
+			w.putDevice(c.Key, func(d *store.Device) { *d = beside })
 		}
 	case store.KindEvent:
 		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has checked it

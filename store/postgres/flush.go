@@ -42,9 +42,12 @@ func (s *Store) flushImages(batch *pgx.Batch, w *work) {
 		if err != nil {
 			panic(err) // Normalize has refused what cannot be encoded
 		}
-		batch.Queue(s.sql(`INSERT INTO otago.firmware_images (namespace, id, name, version, size, sha256, created, record)
-			VALUES ($1::text, $2::text, $3::text, $4::text, $5::bigint, $6::text, $7::timestamptz, $8::bytea)`),
-			space, i.ID, i.Name, i.Version, i.Size, i.SHA256, null(i.Created), record)
+		batch.Queue(s.sql(`INSERT INTO otago.firmware_images (namespace, id, name, version, size, sha256, created, manufacturer,
+				model, hardware, record)
+			VALUES ($1::text, $2::text, $3::text, $4::text, $5::bigint, $6::text, $7::timestamptz, $8::text, $9::text, $10::text,
+				$11::bytea)`),
+			space, i.ID, i.Name, i.Version, i.Size, i.SHA256, null(i.Created), i.Compatible.Manufacturer, i.Compatible.Model,
+			i.Compatible.Hardware, record)
 	}
 }
 
@@ -155,75 +158,6 @@ func (s *Store) flushUpdates(batch *pgx.Batch, w *work) {
 	if len(appended) > 0 {
 		batch.Queue(s.sql(`UPDATE otago.firmware_updates AS u SET lines = n.lines FROM unnest($2::text[], $3::integer[]) AS n (id, lines)
 			WHERE u.namespace = $1::text AND u.id = n.id`), space, appended, lines)
-	}
-}
-
-type deviceTable struct {
-	endpoint, address, transport, lwm2m []string
-	lifetime                            []time.Duration
-	binding                             []string
-	queue                               []bool
-	identity                            []string
-	secured                             []bool
-	registered, updated, seen, ended    []*time.Time
-	version                             []string
-	state, result                       []*string
-	read                                []*time.Time
-	record                              [][]byte
-}
-
-func (t *deviceTable) add(row *deviceRow) {
-	r, f := &row.device.Registration, &row.device.Firmware
-	t.endpoint, t.address = append(t.endpoint, row.device.Endpoint), append(t.address, r.Address)
-	t.transport, t.lwm2m = append(t.transport, r.Transport), append(t.lwm2m, r.Version)
-	t.lifetime, t.binding, t.queue = append(t.lifetime, r.Lifetime), append(t.binding, r.Binding), append(t.queue, r.Queue)
-	t.identity, t.secured = append(t.identity, r.Identity), append(t.secured, r.Secured)
-	t.registered, t.updated = append(t.registered, null(r.Registered)), append(t.updated, null(r.Updated))
-	t.seen, t.ended = append(t.seen, null(r.LastSeen)), append(t.ended, null(r.Ended))
-	t.version, t.state, t.result = append(t.version, f.Version), append(t.state, maybe(f.State)), append(t.result, maybe(f.Result))
-	t.read, t.record = append(t.read, null(f.Read)), append(t.record, row.record)
-}
-
-// flushDevices writes all renewals in one statement, and all other changes in one.
-func (s *Store) flushDevices(batch *pgx.Batch, w *work) {
-	space := s.config.Namespace
-	var gone []string
-	var t deviceTable
-	var renewed []string
-	var updated, seen []*time.Time
-	for _, endpoint := range slices.Sorted(maps.Keys(w.devices)) {
-		row := w.devices[endpoint]
-		switch {
-		case !row.live && row.stored:
-			gone = append(gone, endpoint)
-		case row.changed:
-			t.add(&row)
-		case row.renewed:
-			r := &row.device.Registration
-			renewed, updated, seen = append(renewed, endpoint), append(updated, null(r.Updated)), append(seen, null(r.LastSeen))
-		}
-	}
-	if len(gone) > 0 {
-		batch.Queue(s.sql(`DELETE FROM otago.devices WHERE namespace = $1::text AND endpoint = ANY($2::text[])`), space, gone)
-	}
-	if len(renewed) > 0 {
-		batch.Queue(s.sql(`UPDATE otago.devices AS d SET updated = n.updated, last_seen = n.last_seen
-			FROM unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS n (endpoint, updated, last_seen)
-			WHERE d.namespace = $1::text AND d.endpoint = n.endpoint`), space, renewed, updated, seen)
-	}
-	if len(t.endpoint) > 0 {
-		batch.Queue(s.sql(`INSERT INTO otago.devices (namespace, endpoint, address, transport, lwm2m, lifetime, binding, queue, identity,
-				secured, registered, updated, last_seen, ended, version, state, result, read, record)
-			SELECT $1::text, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::interval[], $7::text[], $8::boolean[],
-				$9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-				$16::text[], $17::text[], $18::timestamptz[], $19::bytea[])
-			ON CONFLICT (namespace, endpoint) DO UPDATE SET address = excluded.address, transport = excluded.transport,
-				lwm2m = excluded.lwm2m, lifetime = excluded.lifetime, binding = excluded.binding, queue = excluded.queue,
-				identity = excluded.identity, secured = excluded.secured, registered = excluded.registered, updated = excluded.updated,
-				last_seen = excluded.last_seen, ended = excluded.ended, version = excluded.version, state = excluded.state,
-				result = excluded.result, read = excluded.read, record = excluded.record`),
-			space, t.endpoint, t.address, t.transport, t.lwm2m, t.lifetime, t.binding, t.queue, t.identity, t.secured, t.registered,
-			t.updated, t.seen, t.ended, t.version, t.state, t.result, t.read, t.record)
 	}
 }
 

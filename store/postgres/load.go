@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -71,6 +70,10 @@ func (n *needs) add(c *commit) {
 			n.devices.add(c.Endpoint)
 		case store.PutHolds:
 			n.devices.add(c.Endpoint)
+		case store.PutFacts:
+			n.devices.add(c.Endpoint)
+		case store.PutLabels:
+			n.devices.add(c.Endpoint)
 		case store.DeleteDevice:
 			n.devices.add(c.Endpoint)
 			n.endpoints.add(c.Endpoint)
@@ -125,15 +128,20 @@ func (s *Store) load(batch *pgx.Batch, n *needs, w *work) {
 		s.loadImages(batch, n, w)
 	}
 	if len(n.devices) > 0 {
-		batch.Queue(s.sql(`SELECT endpoint, record, secured, updated, last_seen FROM otago.devices
+		batch.Queue(s.sql(`SELECT `+deviceFields+`, version, manufacturer, model, hardware FROM otago.devices
 			WHERE namespace = $1::text AND endpoint = ANY($2::text[]) ORDER BY endpoint FOR NO KEY UPDATE`), space, list(n.devices)).
 			Query(func(rows pgx.Rows) error {
 				return each(rows, func() error {
 					row := deviceRow{stored: true, live: true}
-					var secured bool
-					var updated, seen *time.Time
-					err := rows.Scan(&row.device.Endpoint, &row.record, &secured, &updated, &seen)
-					row.damaged = unsealDevice(&row.device, row.record, secured, updated, seen)
+					f := &row.facts
+					var labels string
+					var err error
+					row.device, row.record, labels, err = scanDevice(rows, &f.version, &f.manufacturer, &f.model, &f.hardware)
+					row.damaged = damageOf(&err)
+					if row.damaged != nil && row.device.Labels == nil {
+						row.device.Labels, _ = parseLabels(labels) // a column of JSON has JSON
+					}
+					row.labels = row.device.Labels
 					w.devices[row.device.Endpoint] = row
 					return err
 				})

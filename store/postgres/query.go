@@ -141,24 +141,6 @@ func scanImage(row pgx.Row) (store.Image, error) {
 	return unsealImage(id, data)
 }
 
-// Device implements store.Store.
-func (s *Store) Device(ctx context.Context, endpoint string) (store.Device, error) {
-	return one(ctx, s, s.sql(`SELECT `+deviceFields+` FROM otago.devices WHERE namespace = $1::text AND endpoint = $2::text`),
-		[]any{s.config.Namespace, endpoint}, scanDevice)
-}
-
-const deviceFields = `endpoint, record, secured, updated, last_seen`
-
-func scanDevice(row pgx.Row) (d store.Device, err error) {
-	var data []byte
-	var secured bool
-	var updated, seen *time.Time
-	if err := row.Scan(&d.Endpoint, &data, &secured, &updated, &seen); err != nil {
-		return d, err
-	}
-	return d, unsealDevice(&d, data, secured, updated, seen)
-}
-
 // A condition is a condition of a query, in which each ? stands for one of the values.
 type condition struct {
 	text   string
@@ -408,27 +390,6 @@ func (s *Store) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.
 		return i, selected, err
 	}
 	return query(ctx, s, q.Limit, nil, func(i store.Image) store.Image { return store.Image{ID: i.ID} }, next, scan)
-}
-
-// Devices implements store.Store.
-func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[store.Device, error] {
-	sql := `SELECT ` + deviceFields + ` FROM otago.devices WHERE namespace = $1::text AND endpoint > $2::text`
-	if q.Registered {
-		sql += ` AND ended IS NULL`
-	}
-	sql = s.sql(sql + ` ORDER BY endpoint LIMIT $3::integer`)
-	next := func(last *store.Device, n int) (string, []any) {
-		after := q.After
-		if last != nil {
-			after = last.Endpoint
-		}
-		return sql, []any{s.config.Namespace, after, n}
-	}
-	scan := func(rows pgx.Rows) (store.Device, bool, error) {
-		d, err := scanDevice(rows)
-		return d, true, err
-	}
-	return query(ctx, s, q.Limit, q.Filter, func(d store.Device) store.Device { return store.Device{Endpoint: d.Endpoint} }, next, scan)
 }
 
 // compareText compares pairs of texts.

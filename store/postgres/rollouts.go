@@ -136,6 +136,7 @@ func (w *work) rolloutChange(change store.RolloutChange) error {
 		switch {
 		case !row.live:
 			return store.ErrNotFound
+		case row.damaged != nil && c.Damaged:
 		case row.damaged != nil:
 			return row.damaged
 		case row.rollout.Machine.Active():
@@ -160,7 +161,8 @@ func (s *Store) flushRollouts(batch *pgx.Batch, w *work) {
 			batch.Queue(s.sql(`WITH m AS (
 					DELETE FROM otago.rollout_members WHERE namespace = $1::text AND rollout = $2::text AND endpoint IN (
 						SELECT endpoint FROM otago.rollout_members WHERE namespace = $1::text AND rollout = $2::text ORDER BY endpoint LIMIT $3::bigint)
-					RETURNING 1)
+					RETURNING endpoint),
+				n AS (DELETE FROM otago.rollout_named WHERE namespace = $1::text AND rollout = $2::text AND endpoint IN (SELECT endpoint FROM m))
 				DELETE FROM otago.rollout_journal WHERE namespace = $1::text AND rollout = $2::text AND seq IN (
 					SELECT seq FROM otago.rollout_journal WHERE namespace = $1::text AND rollout = $2::text ORDER BY seq
 					LIMIT $3::bigint - (SELECT count(*) FROM m))`), space, id, row.remove)
@@ -176,16 +178,17 @@ func (s *Store) flushRollouts(batch *pgx.Batch, w *work) {
 	if len(w.rolloutEvents) == 0 {
 		return
 	}
-	var rollouts, events, details, actors []string
+	var rollouts, events, details, actors, endpoints []string
 	var seqs []int64
 	var times []*time.Time
 	for _, e := range w.rolloutEvents {
 		rollouts, seqs, times = append(rollouts, e.Rollout), append(seqs, int64(e.Seq)), append(times, null(e.Time))
 		events, details, actors = append(events, e.Name), append(details, e.Detail), append(actors, e.Actor)
+		endpoints = append(endpoints, e.Endpoint)
 	}
-	batch.Queue(s.sql(`INSERT INTO otago.rollout_journal (namespace, rollout, seq, time, event, detail, actor)
-		SELECT $1::text, * FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])`),
-		space, rollouts, seqs, times, events, details, actors)
+	batch.Queue(s.sql(`INSERT INTO otago.rollout_journal (namespace, rollout, seq, time, event, detail, actor, endpoint)
+		SELECT $1::text, * FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[])`),
+		space, rollouts, seqs, times, events, details, actors, endpoints)
 }
 
 func (s *Store) putRollout(batch *pgx.Batch, r *store.Rollout) {
@@ -217,12 +220,17 @@ func (s *Store) flushMembers(batch *pgx.Batch, w *work) {
 	}
 	order := func(a, b memberKey) int { return compareText(a.rollout, a.endpoint, b.rollout, b.endpoint) }
 	var rollouts, endpoints, states, places, skipped, updates, zones, cursors []string
+	named, namedIn, namedAt := []string{}, []string{}, []string{}
 	var stages, attempts []int32
 	var records [][]byte
 	for _, key := range slices.SortedFunc(maps.Keys(w.members), order) {
 		m := w.members[key]
 		rest := m
 		rest.Rollout, rest.Endpoint = "", ""
+		all := m.Cursors()
+		for _, cursor := range all[1:] {
+			named, namedIn, namedAt = append(named, m.Endpoint), append(namedIn, m.Rollout), append(namedAt, cursor)
+		}
 		record, err := seal(memberName(m.Rollout, m.Endpoint), &rest)
 		if err != nil {
 			panic(err) // NormalizeRollout has refused what cannot be encoded
@@ -230,7 +238,7 @@ func (s *Store) flushMembers(batch *pgx.Batch, w *work) {
 		rollouts, endpoints, records = append(rollouts, m.Rollout), append(endpoints, m.Endpoint), append(records, record)
 		states, places = append(states, string(m.Machine.State)), append(places, string(m.Machine.Place))
 		skipped, updates = append(skipped, string(m.Machine.Skip)), append(updates, column(m.Machine.Update))
-		zones, cursors = append(zones, m.Zone), append(cursors, m.Cursor())
+		zones, cursors = append(zones, m.Zone), append(cursors, all[0])
 		stages, attempts = append(stages, int32(m.Machine.Stage)), append(attempts, int32(m.Machine.Attempt))
 	}
 	batch.Queue(s.sql(`INSERT INTO otago.rollout_members (namespace, rollout, endpoint, state, place, skipped, stage, attempt, update_id, zone,
@@ -241,6 +249,13 @@ func (s *Store) flushMembers(batch *pgx.Batch, w *work) {
 			skipped = excluded.skipped, stage = excluded.stage, attempt = excluded.attempt, update_id = excluded.update_id,
 			zone = excluded.zone, cursor = excluded.cursor, record = excluded.record`),
 		s.config.Namespace, rollouts, endpoints, states, places, skipped, stages, attempts, updates, zones, cursors, records)
+	batch.Queue(s.sql(`DELETE FROM otago.rollout_named AS n USING unnest($2::text[], $3::text[]) AS m (rollout, endpoint)
+		WHERE n.namespace = $1::text AND n.rollout = m.rollout AND n.endpoint = m.endpoint AND n.cursor <> ALL ($4::text[])`),
+		s.config.Namespace, rollouts, endpoints, namedAt)
+	if len(named) > 0 {
+		batch.Queue(s.sql(`INSERT INTO otago.rollout_named (namespace, rollout, cursor, endpoint)
+			SELECT $1::text, * FROM unnest($2::text[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING`), s.config.Namespace, namedIn, namedAt, named)
+	}
 }
 
 const rolloutFields = `id, revision, lines, record`
@@ -314,7 +329,8 @@ func (s *Store) Member(ctx context.Context, rollout, endpoint string) (store.Mem
 // Members implements store.Rollouts.
 func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[store.Member, error] {
 	same := func(m store.Member) store.Member { return m }
-	if q.State == "" {
+	prefix := q.Prefix()
+	if prefix == "" {
 		sql := s.sql(`SELECT ` + memberFields + ` FROM otago.rollout_members
 			WHERE namespace = $1::text AND rollout = $2::text AND endpoint > $3::text ORDER BY endpoint LIMIT $4::integer`)
 		next := func(last *store.Member, n int) (string, []any) {
@@ -324,13 +340,16 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 			}
 			return sql, []any{s.config.Namespace, q.Rollout, after, n}
 		}
-		return query(ctx, s, q.Limit, q.Filter, same, next, selected(scanMember))
+		return query(ctx, s, q.Limit, nil, same, next, selected(scanMember))
 	}
 	// A prefix ends with a full stop; a slash is the character after it.
-	prefix := q.Prefix()
 	end := strings.TrimSuffix(prefix, ".") + "/"
-	sql := s.sql(`SELECT ` + memberFields + `, cursor FROM otago.rollout_members WHERE namespace = $1::text AND rollout = $2::text
-		AND cursor > $3::text AND cursor < $4::text ORDER BY cursor LIMIT $5::integer`)
+	const within = ` WHERE namespace = $1::text AND rollout = $2::text AND cursor > $3::text AND cursor < $4::text ORDER BY cursor LIMIT $5::integer`
+	sql := s.sql(`SELECT ` + memberFields + `, cursor FROM otago.rollout_members` + within)
+	if q.Only > 0 {
+		sql = s.sql(`SELECT m.rollout, m.endpoint, m.record, n.cursor FROM (SELECT * FROM otago.rollout_named` + within + `) AS n
+			JOIN otago.rollout_members AS m USING (namespace, rollout, endpoint) ORDER BY n.cursor`)
+	}
 	return func(yield func(store.Member, error) bool) {
 		after := max(q.After, prefix)
 		next := func(_ *store.Member, n int) (string, []any) {
@@ -340,7 +359,7 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 			m, err := scanMember(&withCursor{rows, &after})
 			return m, true, err
 		}
-		query(ctx, s, q.Limit, q.Filter, same, next, scan)(yield)
+		query(ctx, s, q.Limit, nil, same, next, scan)(yield)
 	}
 }
 
@@ -378,7 +397,7 @@ func (s *Store) MembersOf(ctx context.Context, endpoints []string) iter.Seq2[sto
 
 // RolloutEvents implements store.Rollouts.
 func (s *Store) RolloutEvents(ctx context.Context, q store.RolloutEventQuery) iter.Seq2[store.RolloutEvent, error] {
-	sql := s.sql(`SELECT rollout, seq, time, event, detail, actor FROM otago.rollout_journal
+	sql := s.sql(`SELECT rollout, seq, time, event, detail, actor, endpoint FROM otago.rollout_journal
 		WHERE namespace = $1::text AND rollout = $2::text AND seq > $3::bigint ORDER BY seq LIMIT $4::integer`)
 	next := func(last *store.RolloutEvent, n int) (string, []any) {
 		after := min(q.After, maxSeq)
@@ -389,7 +408,7 @@ func (s *Store) RolloutEvents(ctx context.Context, q store.RolloutEventQuery) it
 	}
 	return query(ctx, s, q.Limit, nil, nil, next, selected(func(row pgx.Row) (e store.RolloutEvent, err error) {
 		var at *time.Time
-		err = row.Scan(&e.Rollout, &e.Seq, &at, &e.Name, &e.Detail, &e.Actor)
+		err = row.Scan(&e.Rollout, &e.Seq, &at, &e.Name, &e.Detail, &e.Actor, &e.Endpoint)
 		e.Time = timeOf(at)
 		return e, err
 	}))

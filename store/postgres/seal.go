@@ -99,7 +99,7 @@ func unsealUpdate(u *store.Update, data []byte) error {
 // sealDevice returns the record column of a device.
 func sealDevice(d *store.Device) ([]byte, error) {
 	rest := *d
-	rest.Endpoint = ""
+	rest.Endpoint, rest.Labels = "", nil
 	rest.Registration.Updated, rest.Registration.LastSeen = time.Time{}, time.Time{}
 	return seal(d.Endpoint, &rest)
 }

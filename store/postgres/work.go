@@ -22,9 +22,10 @@ type work struct {
 	rollouts map[string]rolloutRow
 	members  map[memberKey]store.Member
 
-	counts map[countKey]int
-	freed  []time.Time // the keys of removed updates whose time has come by then are free
-	events []event
+	counts       map[countKey]int
+	deviceCounts map[deviceFact]int
+	freed        []time.Time // the keys of removed updates whose time has come by then are free
+	events       []event
 
 	rolloutEvents []store.RolloutEvent
 
@@ -71,14 +72,27 @@ type imageRow struct {
 	damaged              error
 }
 
-// A deviceRow is a row of devices.
+// A deviceRow is a row of devices. Of a damaged record the device has what stands beside it: its
+// labels, and whether it is Secured.
 type deviceRow struct {
 	stored, live bool
 	device       store.Device
 	record       []byte
 	damaged      error
-	changed      bool // more than the times of the registration
-	renewed      bool // these
+	facts        facts             // of the columns
+	labels       map[string]string // of the stored row
+	changed      bool              // more than the times of the registration
+	renewed      bool              // these
+}
+
+// A deviceFact is what an index finds devices by.
+type deviceFact struct{ fact, value string }
+
+// Facts are the columns of a device that have an index.
+type facts struct{ version, manufacturer, model, hardware string }
+
+func factsOf(d *store.Device) facts {
+	return facts{d.Firmware.Version, d.Facts.Manufacturer, d.Facts.Model, d.Facts.Hardware}
 }
 
 type lineRow struct {
@@ -107,6 +121,7 @@ func newWork() *work {
 		updates: map[string]updateRow{}, active: map[string]string{}, keys: map[string]string{}, oldKeys: map[string]oldKey{},
 		images: map[string]imageRow{}, versions: map[imageVersion]string{}, inUse: map[string]string{}, devices: map[string]deviceRow{},
 		lines: map[uint64]lineRow{}, rollouts: map[string]rolloutRow{}, members: map[memberKey]store.Member{}, counts: map[countKey]int{},
+		deviceCounts: map[deviceFact]int{},
 	}
 }
 
@@ -138,6 +153,34 @@ func (w *work) count(image string, outcome fsm.Outcome, by int) {
 	key := countKey{image, outcome}
 	put(w, w.counts, key, w.counts[key]+by)
 }
+
+// countDevice counts a device with facts and labels, once more or once less.
+func (w *work) countDevice(f *facts, labels map[string]string, by int) {
+	add := func(fact, value string) {
+		key := deviceFact{fact, value}
+		put(w, w.deviceCounts, key, w.deviceCounts[key]+by)
+	}
+	add("", "")
+	for _, fact := range []deviceFact{
+		{factVersion, f.version}, {factManufacturer, f.manufacturer}, {factModel, f.model}, {factHardware, f.hardware},
+	} {
+		if fact.value != "" {
+			add(fact.fact, fact.value)
+		}
+	}
+	for name, value := range labels {
+		add(factLabel+name, value)
+	}
+}
+
+// The facts of device_counts. Those that are no labels are columns, too.
+const (
+	factVersion      = "version"
+	factManufacturer = "manufacturer"
+	factModel        = "model"
+	factHardware     = "hardware"
+	factLabel        = "label " // and the name
+)
 
 // appendEvent appends a line to the journal of all updates.
 func (w *work) appendEvent(e store.Event) {

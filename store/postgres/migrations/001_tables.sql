@@ -35,6 +35,9 @@ CREATE TABLE firmware_images (
     size      bigint NOT NULL, -- bytes
     sha256    text COLLATE "C" NOT NULL,
     created   timestamptz,
+    manufacturer text NOT NULL, -- of the devices that it is made for, as the next two; '' means any
+    model     text NOT NULL,
+    hardware  text NOT NULL,
     record    bytea NOT NULL,
     PRIMARY KEY (namespace, id)
 );
@@ -125,28 +128,57 @@ CREATE TABLE firmware_journal (
 CREATE INDEX firmware_journal_update ON firmware_journal (namespace, update_id, seq);
 
 CREATE TABLE devices (
-    namespace  text COLLATE "C" NOT NULL,
-    endpoint   text COLLATE "C" NOT NULL,
-    address    text NOT NULL,    -- host:port
-    transport  text NOT NULL,    -- coap, coaps, coap+tcp, coaps+tcp
-    lwm2m      text NOT NULL,    -- version of LwM2M
-    lifetime   interval NOT NULL,
-    binding    text NOT NULL,
-    queue      boolean NOT NULL, -- Queue Mode
-    identity   text NOT NULL,    -- '' without security
-    secured    boolean NOT NULL, -- has ever registered with credentials
-    registered timestamptz,      -- null if it never did
-    updated    timestamptz,      -- of the last Register or Update
-    last_seen  timestamptz,
-    ended      timestamptz,      -- null while the registration is valid
-    version    text NOT NULL,    -- of its firmware, resource 3/0/3
-    state      text,             -- resource 5/0/3; null if not known
-    result     text,             -- resource 5/0/5; null if not known
-    read       timestamptz,      -- when the last three were read
-    record     bytea NOT NULL,
+    namespace    text COLLATE "C" NOT NULL,
+    endpoint     text COLLATE "C" NOT NULL,
+    labels       jsonb NOT NULL,
+    address      text NOT NULL,    -- host:port
+    transport    text NOT NULL,    -- coap, coaps, coap+tcp, coaps+tcp
+    lwm2m        text NOT NULL,    -- version of LwM2M
+    lifetime     interval NOT NULL,
+    binding      text NOT NULL,
+    queue        boolean NOT NULL, -- Queue Mode
+    identity     text NOT NULL,    -- '' without security
+    secured      boolean NOT NULL, -- has ever registered with credentials
+    registered   timestamptz,      -- null if it never did
+    updated      timestamptz,      -- of the last Register or Update
+    last_seen    timestamptz,
+    ended        timestamptz,      -- null while the registration is valid, and if there never was one
+    manufacturer text COLLATE "C" NOT NULL, -- resource 3/0/0
+    model        text COLLATE "C" NOT NULL, -- resource 3/0/1
+    hardware     text COLLATE "C" NOT NULL, -- resource 3/0/18
+    zone         text NOT NULL,             -- resource 3/0/15
+    utc_offset   text NOT NULL,             -- resource 3/0/14
+    version      text COLLATE "C" NOT NULL, -- of its firmware, resource 3/0/3
+    state        text,                      -- resource 5/0/3; null if not known
+    result       text,                      -- resource 5/0/5; null if not known
+    read         timestamptz,               -- when the last three were read
+    record       bytea NOT NULL,
     PRIMARY KEY (namespace, endpoint)
 ) WITH (fillfactor = 75);
 CREATE INDEX devices_registered ON devices (namespace, endpoint) WHERE ended IS NULL;
+CREATE INDEX devices_manufacturer ON devices (namespace, manufacturer, endpoint) WHERE manufacturer <> '';
+CREATE INDEX devices_model ON devices (namespace, model, endpoint) WHERE model <> '';
+CREATE INDEX devices_hardware ON devices (namespace, hardware, endpoint) WHERE hardware <> '';
+CREATE INDEX devices_version ON devices (namespace, version, endpoint) WHERE version <> '';
+
+-- The labels of devices, once more, for lists by label.
+CREATE TABLE device_labels (
+    namespace text COLLATE "C" NOT NULL,
+    name      text COLLATE "C" NOT NULL,
+    value     text COLLATE "C" NOT NULL,
+    endpoint  text COLLATE "C" NOT NULL,
+    PRIMARY KEY (namespace, name, value, endpoint)
+);
+
+-- How many devices have a value of a fact: version, manufacturer, model, hardware, or the word
+-- label with a space and the name of a label. The fact '' counts all devices.
+CREATE TABLE device_counts (
+    namespace text COLLATE "C" NOT NULL,
+    fact      text COLLATE "C" NOT NULL,
+    value     text COLLATE "C" NOT NULL,
+    devices   bigint NOT NULL,
+    PRIMARY KEY (namespace, fact, value)
+) WITH (fillfactor = 50);
 
 CREATE TABLE rollouts (
     namespace   text COLLATE "C" NOT NULL,
@@ -184,12 +216,22 @@ CREATE TABLE rollout_members (
     attempt   integer NOT NULL,
     update_id text COLLATE "C" NOT NULL, -- of the last update
     zone      text NOT NULL, -- of the device's clock
-    cursor    text COLLATE "C" NOT NULL, -- state, place, and an order that looks random
+    cursor    text COLLATE "C" NOT NULL, -- state, place, stage, and an order that looks random
     record    bytea NOT NULL,
     PRIMARY KEY (namespace, rollout, endpoint)
 ) WITH (fillfactor = 75);
 CREATE UNIQUE INDEX rollout_members_cursor ON rollout_members (namespace, rollout, cursor);
 CREATE INDEX rollout_members_endpoint ON rollout_members (namespace, endpoint);
+
+-- The waiting members that a stage names, in the order of their cursors.
+CREATE TABLE rollout_named (
+    namespace text COLLATE "C" NOT NULL,
+    rollout   text COLLATE "C" NOT NULL,
+    cursor    text COLLATE "C" NOT NULL, -- stage, and the order of the member's own cursor
+    endpoint  text COLLATE "C" NOT NULL,
+    PRIMARY KEY (namespace, rollout, cursor)
+);
+CREATE INDEX rollout_named_endpoint ON rollout_named (namespace, rollout, endpoint);
 
 CREATE TABLE rollout_journal (
     namespace text COLLATE "C" NOT NULL,
@@ -199,6 +241,7 @@ CREATE TABLE rollout_journal (
     event     text NOT NULL,
     detail    text NOT NULL,
     actor     text NOT NULL, -- who ordered it; '' for the server
+    endpoint  text COLLATE "C" NOT NULL, -- the member that the line is about; '' for the whole rollout
     PRIMARY KEY (namespace, rollout, seq)
 );
 
