@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,3 +123,56 @@ func TestRollouts(t *testing.T) {
 }
 
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }
+
+// A spread is several stores that write one namespace at once: each call goes to another one.
+type spread struct {
+	store.Store
+	all  []*postgres.Store
+	next atomic.Int64
+}
+
+func newSpread(t testing.TB) *spread {
+	pool := shared(t)
+	config := postgres.Config{Namespace: fmt.Sprint("spread ", spaces.Add(1))}
+	s := &spread{}
+	for range 4 {
+		db, err := postgres.OpenUnfenced(background, pool, config)
+		require.NoError(t, err)
+		s.all = append(s.all, db)
+	}
+	s.Store = s.all[0]
+	return s
+}
+
+func (s *spread) pick() *postgres.Store { return s.all[int(s.next.Add(1))%len(s.all)] }
+
+func (s *spread) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
+	return s.pick().Commit(ctx, changes...)
+}
+
+func (s *spread) Update(ctx context.Context, id string) (store.Update, error) {
+	return s.pick().Update(ctx, id)
+}
+
+func (s *spread) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[store.Update, error] {
+	return s.pick().Updates(ctx, q)
+}
+
+func (s *spread) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
+	return s.pick().Events(ctx, q)
+}
+
+func (s *spread) Close() error {
+	var errs []error
+	for _, db := range s.all {
+		errs = append(errs, db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// TestSeveral runs the suite over several stores of one namespace, which no lease keeps apart: the
+// locks and the unique indexes keep the rules, and the journal's lines become visible in their
+// order.
+func TestSeveral(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) store.Store { return newSpread(t) }, storetest.Config{})
+}

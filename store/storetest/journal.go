@@ -3,6 +3,8 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +103,52 @@ func wholes(events []store.Event) []string {
 		texts = append(texts, whole(e))
 	}
 	return texts
+}
+
+// testFollow reads the journal while many write it: who asks for the lines after the last one that
+// he has seen misses none. A back end whose commits get their numbers before they become visible
+// loses those that become visible late.
+func testFollow(t *testing.T, db store.Store) {
+	seed(t, db)
+	const writers, commits = 12, 40
+	var want atomic.Int64
+	var writing sync.WaitGroup
+	for w := range writers {
+		commit(t, db, store.CreateUpdate{Update: newUpdate(id(w), fmt.Sprint("ep", w), "i1")})
+		writing.Go(func() {
+			for n := range commits {
+				lines := make([]store.Event, 1+(w+n)%3)
+				for i := range lines {
+					lines[i] = newEvent(id(w), fmt.Sprintf("%d-%d-%d", w, n, i))
+				}
+				if _, err := db.Commit(t.Context(), store.AppendEvents{Events: lines}); err != nil {
+					t.Errorf("Commit: %v", err)
+					return
+				}
+				want.Add(int64(len(lines)))
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writing.Wait(); close(done) }()
+	last, seen := uint64(0), int64(0)
+	for more := true; more; {
+		select {
+		case <-done:
+			more = false // what follows is the last reading
+		default:
+		}
+		for e, err := range db.Events(t.Context(), store.EventQuery{After: last}) {
+			failsWith(t, "Events", err, nil)
+			if e.Seq <= last {
+				t.Fatalf("line %d follows line %d", e.Seq, last)
+			}
+			last = e.Seq
+			seen++
+		}
+	}
+	<-done
+	equal(t, "lines that a follower has seen", seen, want.Load())
 }
 
 func testJournalBounds(t *testing.T, db store.Store) {

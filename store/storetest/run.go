@@ -90,6 +90,7 @@ var tests = []struct {
 	{"journal", testJournal},
 	{"journal bounds", testJournalBounds},
 	{"fields of the journal", testJournalFields},
+	{"follow the journal", testFollow},
 	{"update queries", testUpdateQueries},
 	{"outcomes", testOutcomes},
 	{"ends", testEnds},

@@ -1,0 +1,22 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// OpenUnfenced opens one of several stores that write a namespace at once, without a lease: what
+// the rows and their locks alone must keep right.
+func OpenUnfenced(ctx context.Context, pool *pgxpool.Pool, config Config) (*Store, error) {
+	s, err := open(ctx, pool, config)
+	if err != nil {
+		return nil, err
+	}
+	s.unfenced = true
+	s.release()
+	return s, nil
+}
+
+// Unfence switches the fence of a store off.
+func Unfence(s *Store) { s.unfenced = true }
