@@ -208,10 +208,12 @@ func (s *Store) try(ctx context.Context, group []*commit) error {
 			return ErrLost
 		case sent && !answered:
 			s.queue.unsettle = true
-			if took, known := s.tookPlace(ctx, group); known && took {
+			took, unknown := s.tookPlace(ctx, group)
+			if unknown != nil {
+				return fmt.Errorf("it is not known whether it took place: %w; %w", err, unknown)
+			}
+			if took {
 				return nil
-			} else if !known {
-				return fmt.Errorf("it is not known whether it took place: %w", err)
 			}
 		case answered && pg.Code == "23502" && pg.TableName == "leases":
 			s.queue.unsettle = true // the row is not as it was: whose is it?
@@ -251,28 +253,27 @@ func (s *Store) settle(ctx context.Context) error {
 }
 
 // tookPlace says whether the last transaction, whose answer was lost, took place: then it has
-// raised the number of commits.
-func (s *Store) tookPlace(ctx context.Context, group []*commit) (took, known bool) {
+// raised the number of commits. An error says that this is not known.
+func (s *Store) tookPlace(ctx context.Context, group []*commit) (bool, error) {
 	before := s.queue.commits
 	for wait := retryPause; ; wait = min(2*wait, longPause) {
 		err := s.settle(ctx)
-		switch {
-		case err == nil && s.queue.commits == before:
-			return false, true
-		case err == nil:
+		if err == nil && s.queue.commits == before {
+			return false, nil
+		}
+		if err == nil {
 			var seq uint64
-			seq, err = s.lastSeq(ctx)
-			if err == nil {
+			if seq, err = s.lastSeq(ctx); err == nil {
 				s.number(group, seq)
-				return true, true
+				return true, nil
 			}
-			return false, false
-		case errors.Is(err, ErrLost):
+		}
+		if errors.Is(err, ErrLost) {
 			s.lose()
-			return false, false
+			return false, err
 		}
 		if pause(ctx, wait); ctx.Err() != nil {
-			return false, false
+			return false, err
 		}
 	}
 }

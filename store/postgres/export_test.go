@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -20,3 +21,12 @@ func OpenUnfenced(ctx context.Context, pool *pgxpool.Pool, config Config) (*Stor
 
 // Unfence switches the fence of a store off.
 func Unfence(s *Store) { s.unfenced = true }
+
+// SetLeaseTime sets the time of leases, for tests that wait for the end of one.
+func SetLeaseTime(d time.Duration) { leaseTime = d }
+
+// Abandon makes a store as that of a process which has died: it does not renew its lease.
+func Abandon(s *Store) {
+	s.lease.stop()
+	<-s.lease.ended
+}

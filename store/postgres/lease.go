@@ -15,13 +15,15 @@ import (
 // LeaseTime is how long a store holds its namespace without renewing the lease.
 const LeaseTime = 10 * time.Second
 
-const (
-	renewPause   = LeaseTime / 5
-	standbyPause = time.Second
-	// leaseMargin is how much earlier than in the database the lease ends in the process: clocks
-	// run at slightly different rates.
-	leaseMargin = LeaseTime / 20
-)
+// leaseTime is LeaseTime, except in tests.
+var leaseTime = LeaseTime
+
+func renewPause() time.Duration   { return leaseTime / 5 }
+func standbyPause() time.Duration { return leaseTime / 10 }
+
+// leaseMargin is how much earlier than in the database the lease ends in the process: clocks run at
+// slightly different rates.
+func leaseMargin() time.Duration { return leaseTime / 20 }
 
 // ErrLost: another store has the namespace now. The store can write nothing any more; its program
 // ends, or goes on as a standby.
@@ -85,7 +87,7 @@ func (s *Store) acquire(ctx context.Context) error {
 	}
 	renewing, stop := context.WithCancel(context.Background())
 	s.lease.stop, s.lease.ended, s.lease.lost = stop, make(chan struct{}), make(chan struct{})
-	s.lease.until.Store(int64(before.Add(LeaseTime - leaseMargin).Sub(start)))
+	s.lease.until.Store(int64(before.Add(leaseTime - leaseMargin()).Sub(start)))
 	go s.renew(renewing)
 	return nil
 }
@@ -103,7 +105,7 @@ func (s *Store) take(ctx context.Context) error {
 			VALUES ($1::text, 1, $2::text, clock_timestamp() + $3::interval)
 			ON CONFLICT (namespace) DO UPDATE SET epoch = l.epoch + 1, node = excluded.node, expires = excluded.expires
 				WHERE l.expires < clock_timestamp()
-			RETURNING epoch, commits`), s.config.Namespace, s.config.Node, LeaseTime).Scan(&s.lease.epoch, &s.queue.commits)
+			RETURNING epoch, commits`), s.config.Namespace, s.config.Node, leaseTime).Scan(&s.lease.epoch, &s.queue.commits)
 	})
 }
 
@@ -116,19 +118,19 @@ func (s *Store) renew(ctx context.Context) {
 			return
 		case <-s.lease.lost:
 			return
-		case <-time.After(renewPause):
+		case <-time.After(renewPause()):
 		}
 		before := time.Now()
-		within, cancel := context.WithTimeout(ctx, renewPause)
+		within, cancel := context.WithTimeout(ctx, renewPause())
 		tag, err := s.pool.Exec(within, s.sql(`UPDATE otago.leases SET expires = clock_timestamp() + $3::interval
-			WHERE namespace = $1::text AND epoch = $2::bigint`), s.config.Namespace, s.lease.epoch, LeaseTime)
+			WHERE namespace = $1::text AND epoch = $2::bigint`), s.config.Namespace, s.lease.epoch, leaseTime)
 		cancel()
 		switch {
 		case err != nil: // the next time
 		case tag.RowsAffected() == 0:
 			s.lose()
 		default:
-			s.extend(before.Add(LeaseTime - leaseMargin))
+			s.extend(before.Add(leaseTime - leaseMargin()))
 		}
 	}
 }
@@ -151,7 +153,7 @@ func (s *Store) release() {
 	s.lease.stop()
 	<-s.lease.ended
 	s.lease.until.Store(-1)
-	ctx, cancel := context.WithTimeout(context.Background(), renewPause)
+	ctx, cancel := context.WithTimeout(context.Background(), renewPause())
 	defer cancel()
 	// If this fails, the lease ends by itself.
 	_, _ = s.pool.Exec(ctx, s.sql(`UPDATE otago.leases SET expires = clock_timestamp() WHERE namespace = $1::text AND epoch = $2::bigint`),

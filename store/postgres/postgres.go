@@ -96,7 +96,7 @@ func Standby(ctx context.Context, pool *pgxpool.Pool, config Config) (*Store, er
 		if _, held := errors.AsType[*HeldError](err); err == nil || !held && !temporary(err) {
 			return s, err
 		}
-		if pause(ctx, standbyPause); ctx.Err() != nil {
+		if pause(ctx, standbyPause()); ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
@@ -171,12 +171,9 @@ func (s *Store) enter(ctx context.Context) error {
 
 func (s *Store) leave() { s.closing.RUnlock() }
 
-// How often a query is made again if the connection broke, as those that a pool holds do when the
-// database restarts.
-const (
-	readTries = 4
-	readPause = 50 * time.Millisecond
-)
+// readTime bounds how long a query is made again while the database is away. When it comes back, the
+// connections that the pool holds are broken, and each fails once.
+const readTime = 2 * time.Second
 
 // read runs a function that only reads.
 func (s *Store) read(ctx context.Context, fn func(context.Context) error) error {
@@ -184,12 +181,12 @@ func (s *Store) read(ctx context.Context, fn func(context.Context) error) error 
 		return err
 	}
 	defer s.leave()
-	for try := 1; ; try++ {
+	for began := time.Now(); ; {
 		err := fn(ctx)
-		if err == nil || try == readTries || ctx.Err() != nil || !temporary(err) {
+		if err == nil || time.Since(began) > readTime || ctx.Err() != nil || !temporary(err) {
 			return explain(err)
 		}
-		pause(ctx, readPause)
+		pause(ctx, retryPause)
 	}
 }
 
