@@ -122,8 +122,6 @@ func TestRollouts(t *testing.T) {
 	rollouttest.Run(t, func(t testing.TB) rollouttest.Store { return fresh(t).(*postgres.Store) })
 }
 
-func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }
-
 // A spread is several stores that write one namespace at once: each call goes to another one.
 type spread struct {
 	store.Store
