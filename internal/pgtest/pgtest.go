@@ -201,3 +201,63 @@ func (s *Server) Command(name string, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "PGHOST="+s.dir, "PGUSER=postgres", "PGDATABASE=postgres")
 	return cmd
 }
+
+// Pooler starts PgBouncer before the server, in transaction mode, and stops it after the test. It
+// returns its connection string. It skips or fails as [Start] does.
+func (s *Server) Pooler(t testing.TB) (url string) {
+	t.Helper()
+	path, err := exec.LookPath("pgbouncer")
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatal("PgBouncer is not installed: apt-get install pgbouncer")
+	default:
+		t.Skip("PgBouncer is not installed, so this test does not run: apt-get install pgbouncer")
+	}
+	dir := filepath.Join(s.dir, "pooler")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	users, config := filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")
+	text := fmt.Sprintf(`[databases]
+postgres = host=%s
+[pgbouncer]
+listen_addr =
+unix_socket_dir = %s
+auth_type = trust
+auth_file = %s
+pool_mode = transaction
+default_pool_size = 4
+max_client_conn = 200
+`, s.dir, dir, users)
+	if err := errors.Join(os.WriteFile(config, []byte(text), 0o644), os.WriteFile(users, []byte("\"postgres\" \"\"\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if s.account != nil {
+		if err := os.Chown(dir, s.account.uid, s.account.gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pooler := exec.Command(path, config)
+	s.as(pooler)
+	var log bytes.Buffer
+	pooler.Stdout, pooler.Stderr = &log, &log
+	if err := pooler.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = pooler.Process.Kill()
+		_ = pooler.Wait() // it was killed
+	})
+	url = "postgres:///postgres?user=postgres&port=6432&host=" + dir
+	for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
+		conn, err := pgconn.Connect(context.Background(), url)
+		if err == nil {
+			_ = conn.Close(context.Background())
+			return url
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("PgBouncer does not answer: %v: %s", err, log.String())
+		}
+	}
+}

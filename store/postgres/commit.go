@@ -157,15 +157,19 @@ const (
 	// writeTime bounds how long a group is tried while the database is away. A caller that waits
 	// longer would not answer its device in time.
 	writeTime = 8 * time.Second
-	// idleTime, lockTime and statementTime bound what a transaction can hold up if this process
-	// stops in the middle of it.
-	idleTime      = 5 * time.Second
-	lockTime      = 4 * time.Second
-	statementTime = 8 * time.Second
+	// lockTime bounds how long a transaction waits for a row that another one has locked, a
+	// stranger's as a rule. It is tried lockTries times.
+	lockTime      = time.Second
+	lockTries     = 2
+	statementTime = writeTime
 
 	retryPause = 20 * time.Millisecond
 	longPause  = 500 * time.Millisecond
 )
+
+// idleTime bounds how long the rows of a transaction stay locked if this process stops in the middle
+// of it: not until another one takes over.
+func idleTime() time.Duration { return leaseTime / 2 }
 
 // write commits a group in one transaction, and sets the result of each commit. If the database
 // refuses the transaction for good, each commit is tried alone, since one must not harm others.
@@ -176,7 +180,7 @@ func (s *Store) write(group []*commit) {
 	if err == nil {
 		return
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(group) > 1 && !temporary(err) && !full(pg) && !errors.Is(err, ErrLost) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(group) > 1 && !full(pg) && (pg.Code == lockTimeout || !temporary(err)) {
 		for _, c := range group {
 			s.write([]*commit{c})
 		}
@@ -189,6 +193,8 @@ func (s *Store) write(group []*commit) {
 
 // try makes the transaction of a group until it has taken place, or cannot.
 func (s *Store) try(ctx context.Context, group []*commit) error {
+	var last error
+	locked := 0
 	for wait := retryPause; ; wait = min(2*wait, longPause) {
 		err := s.settle(ctx)
 		sent := false
@@ -220,9 +226,16 @@ func (s *Store) try(ctx context.Context, group []*commit) error {
 		case answered && pg.Code == "23505": // another server was faster; the rules say who loses
 		case answered && full(pg):
 			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+		case answered && pg.Code == lockTimeout:
+			if locked++; locked == lockTries {
+				return err
+			}
+		case ctx.Err() != nil && last != nil:
+			return last // which says more
 		case !temporary(err):
 			return err
 		}
+		last = err
 		if pause(ctx, wait); ctx.Err() != nil {
 			return err
 		}
@@ -243,7 +256,7 @@ func (s *Store) settle(ctx context.Context) error {
 		err := tx.QueryRow(ctx, s.sql(`SELECT epoch, commits FROM otago.leases WHERE namespace = $1::text FOR UPDATE`), s.config.Namespace).
 			Scan(&epoch, &s.queue.commits)
 		switch {
-		case errors.Is(err, pgx.ErrNoRows), err == nil && epoch != s.lease.epoch:
+		case errors.Is(err, pgx.ErrNoRows), err == nil && epoch != s.lease.epoch && !s.unfenced:
 			return ErrLost
 		case err == nil:
 			s.queue.unsettle = false
@@ -321,7 +334,7 @@ func (s *Store) transact(ctx context.Context, group []*commit) (sent bool, err e
 	first.Queue(s.sql(`SELECT l.epoch, n.seq, set_config('idle_in_transaction_session_timeout', $2::text, true),
 			set_config('lock_timeout', $3::text, true), set_config('statement_timeout', $4::text, true)
 		FROM otago.leases AS l, otago.namespaces AS n WHERE l.namespace = $1::text AND n.name = $1::text`),
-		s.config.Namespace, milliseconds(idleTime), milliseconds(lockTime), milliseconds(statementTime)).
+		s.config.Namespace, milliseconds(idleTime()), milliseconds(lockTime), milliseconds(statementTime)).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&epoch, &w.seq, nil, nil, nil) })
 	s.load(&first, n, w)
 	if err := conn.SendBatch(ctx, &first).Close(); err != nil {
@@ -372,6 +385,8 @@ func (s *Store) raise(batch *pgx.Batch) {
 		epoch = CASE WHEN epoch = $2::bigint AND commits = $3::bigint THEN epoch END WHERE namespace = $1::text`),
 		s.config.Namespace, s.lease.epoch, s.queue.commits)
 }
+
+const lockTimeout = "55P03"
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 

@@ -70,7 +70,7 @@ func (s *Store) acquire(ctx context.Context) error {
 		return held
 	}
 	err = s.take(ctx)
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "55P03" {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == lockTimeout {
 		// A connection of the one before holds the row. Its lease is over, and so is its right to.
 		_, err = s.pool.Exec(ctx, s.sql(`SELECT pg_terminate_backend(pid) FROM pg_locks
 			WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted

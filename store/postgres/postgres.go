@@ -223,7 +223,7 @@ func temporary(err error) bool {
 	}
 	switch pg.Code {
 	case "40001", "40P01", // conflicts of transactions
-		"55P03",                   // lock_timeout
+		lockTimeout,
 		"57014",                   // statement_timeout
 		"25006",                   // the server is a replica, as before a failover
 		"25P03",                   // idle_in_transaction_session_timeout
