@@ -363,7 +363,8 @@ func removable(live bool, damaged error) error {
 type updateColumns struct {
 	version, state, result string
 	outcome                fsm.Outcome
-	reason, phase, waiting string
+	reason, phase          string
+	waiting, whose         string
 	until                  *time.Time
 	bytes, size            int64
 	attempt                int32
@@ -380,7 +381,7 @@ func columnsOf(u *store.Update) (*updateColumns, error) {
 	m := &u.Machine
 	return &updateColumns{
 		version: column(m.Plan.Target), state: m.State.String(), result: m.Result.String(), outcome: m.Outcome, reason: column(string(m.Reason)),
-		phase: string(m.Phase), waiting: column(m.Wait.Reason), until: null(m.Wait.Until), bytes: m.Bytes, size: m.Plan.Size,
+		phase: string(m.Phase), waiting: column(m.Wait.Reason), whose: string(m.Wait.Whose), until: null(m.Wait.Until), bytes: m.Bytes, size: m.Plan.Size,
 		attempt: int32(min(max(m.Attempt, 0), 1<<31-1)), oldVersion: column(m.OldVersion), changed: null(u.Changed), ended: endOf(u), record: record,
 	}, nil
 }

@@ -58,6 +58,7 @@ CREATE TABLE firmware_updates (
     reason        text NOT NULL,             -- of the outcome
     phase         text NOT NULL,
     waiting_for   text NOT NULL,             -- '' if it has ended
+    waiting_whose text NOT NULL,             -- whose time that is: device, operator, server
     waiting_until timestamptz,
     bytes         bigint NOT NULL,           -- that the device has received in this attempt
     size          bigint NOT NULL,           -- of the package
