@@ -167,8 +167,8 @@ const (
 	longPause  = 500 * time.Millisecond
 )
 
-// idleTime bounds how long the rows of a transaction stay locked if this process stops in the middle
-// of it: not until another one takes over.
+// idleTime bounds how long the rows of a transaction stay locked if this process stops in the
+// middle of it: not until another one takes over.
 func idleTime() time.Duration { return leaseTime / 2 }
 
 // write commits a group in one transaction, and sets the result of each commit. If the database

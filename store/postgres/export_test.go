@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/otago-iot/otago/store"
 )
 
 // OpenUnfenced opens one of several stores that write a namespace at once, without a lease: what
@@ -29,4 +31,9 @@ func SetLeaseTime(d time.Duration) { leaseTime = d }
 func Abandon(s *Store) {
 	s.lease.stop()
 	<-s.lease.ended
+}
+
+// UpdatesQuery returns the SQL of a page of updates, and its arguments.
+func UpdatesQuery(s *Store, q store.UpdateQuery, n int) (string, []any) {
+	return s.updatesQuery(&q, nil, n)
 }

@@ -171,8 +171,8 @@ func (s *Store) enter(ctx context.Context) error {
 
 func (s *Store) leave() { s.closing.RUnlock() }
 
-// readTime bounds how long a query is made again while the database is away. When it comes back, the
-// connections that the pool holds are broken, and each fails once.
+// readTime bounds how long a query is made again while the database is away. When it comes back,
+// the connections that the pool holds are broken, and each fails once.
 const readTime = 2 * time.Second
 
 // read runs a function that only reads.
