@@ -28,16 +28,66 @@ type HTTPConfig struct {
 	// MaxConnections bounds the connections, and so the downloads at the same time. One address may
 	// have half of them. Default: an eighth of the files that the process may open, at most 8192.
 	MaxConnections int
+	// Gate reports whether the server may answer, as that of lwm2m.ServerConfig. It is asked before
+	// each piece of an answer; while it returns false, connections end instead. Default: always
+	// true.
+	Gate func() bool
 }
 
 // NewServer returns a server as [NewHTTPServer] does.
 func (c HTTPConfig) NewServer(handler http.Handler) *http.Server {
+	if c.Gate != nil {
+		handler = gated(handler, c.Gate)
+	}
 	server := NewHTTPServer(handler)
 	if c.MaxConnections > 0 {
 		server.ConnState = door.NewKeeper(c.MaxConnections).State
 	}
 	return server
 }
+
+// gated returns a handler whose answers end when open returns false.
+func gated(handler http.Handler, open func() bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g := &gatedWriter{w, open}
+		g.check()
+		handler.ServeHTTP(g, r)
+		g.check() // what the server still has of the answer does not leave
+	})
+}
+
+type gatedWriter struct {
+	http.ResponseWriter
+	open func() bool
+}
+
+// check ends the connection if the gate is not open.
+func (w *gatedWriter) check() {
+	if !w.open() {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (w *gatedWriter) WriteHeader(status int) {
+	w.check()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *gatedWriter) Write(b []byte) (int, error) {
+	w.check()
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *gatedWriter) FlushError() error {
+	w.check()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Flush implements http.Flusher.
+func (w *gatedWriter) Flush() { _ = w.FlushError() } // Flusher has no error
+
+// Unwrap is for http.ResponseController.
+func (w *gatedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // NewHTTPServer returns a server for handlers that untrusted clients can reach, such as a
 // [Delivery] and the handler of httpapi.New. Every wait for a client has a limit:

@@ -99,6 +99,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 
 		HandshakeFailed: s.handshakeFailed,
 		SocketBuffer:    s.config.SocketBuffer,
+		Gate:            s.config.Gate,
 		Hooks:           s.coapHooks(),
 		Bounds:          s.config.bounds(),
 	})

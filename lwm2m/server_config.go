@@ -85,6 +85,11 @@ type ServerConfig struct {
 	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64
 	// KiB.
 	MaxMessage int
+	// Gate reports whether the server may send, as the lease of a store does that several servers
+	// share: see Holds of package store/postgres. The server asks right before each system call
+	// that sends. While Gate returns false, datagrams are lost, as on their way, and connections
+	// end. It must return at once. Default: always true.
+	Gate func() bool
 	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the server
 	// asks the system for, for each UDP socket, so that datagrams of many devices at once are not
 	// lost. It never makes a buffer smaller. The system may give less (on Linux,

@@ -70,6 +70,10 @@ type Config struct {
 	// s.
 	Drain time.Duration
 
+	// Gate reports whether the endpoint may send. It is asked before each system call that sends;
+	// while it returns false, what is to be sent by UDP is lost, and streams end. Nil: always.
+	Gate func() bool
+
 	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the endpoint
 	// asks the system for, for each UDP socket that it serves. Default 32 MiB. It never makes a
 	// buffer smaller. If the system gives less than that and less than 4 MiB, it logs a warning.

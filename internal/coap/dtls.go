@@ -30,7 +30,7 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, serve
 	var err error
 	s.Socket, err = dtls.New(ctx, conn, dtls.Config{
 		Credentials: config, Server: server, Handshakes: e.config.Bounds.Handshakes,
-		IdentitySessions: e.config.Bounds.IdentitySessions, Drain: e.config.Drain, Logger: e.log,
+		IdentitySessions: e.config.Bounds.IdentitySessions, Drain: e.config.Drain, Gate: e.config.Gate, Logger: e.log,
 	}, s)
 	return s, err
 }

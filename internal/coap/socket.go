@@ -27,6 +27,7 @@ type socket struct {
 
 func (e *Endpoint) newSocket(ctx context.Context, conn net.PacketConn) *socket {
 	s := &socket{e: e, conn: udp.New(conn), done: make(chan struct{})}
+	s.conn.SetGate(e.config.Gate)
 	s.home = home{e: e, link: s, origin: &s.origin}
 	if s.conn.Addr().IsValid() {
 		s.id = uint64(s.conn.Addr().Port())

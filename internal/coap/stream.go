@@ -224,9 +224,14 @@ func (s *stream) flush() {
 	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
 }
 
+var errGate = errors.New("coap: the endpoint may not send")
+
 // writeAll writes out. It tolerates a slow peer as long as the peer reads.
 func (s *stream) writeAll(out []byte) error {
 	for chunk := range slices.Chunk(out, writeChunk) {
+		if gate := s.e.config.Gate; gate != nil && !gate() {
+			return errGate
+		}
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		if _, err := s.conn.Write(chunk); err != nil {
 			return err

@@ -27,6 +27,8 @@ type Config struct {
 	// session that was silent longest ends for a new one if it was silent for a minute; with four
 	// times as many sessions, it ends in any case.
 	IdentitySessions int
+	// Gate is that of udp.Conn.
+	Gate func() bool
 	// Drain limits how long Serve waits for handshakes once the socket is closed. Default 5 s.
 	Drain time.Duration
 	// Logger gets failed handshakes. Default: no logs.
@@ -116,6 +118,7 @@ func New(ctx context.Context, conn net.PacketConn, config Config, handler Handle
 		byCID:   make(map[connectionID]place),
 		byOwner: make(map[uint64][]*Session),
 	}
+	s.conn.SetGate(config.Gate)
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return s, nil
 }

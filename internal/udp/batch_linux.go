@@ -17,8 +17,9 @@ import (
 // reader finds several datagrams at once, answers wait until it has handled them, and leave
 // together.
 type batch struct {
-	raw syscall.RawConn
-	v6  bool // the family of the socket
+	gate func() bool // see Conn.SetGate
+	raw  syscall.RawConn
+	v6   bool // the family of the socket
 
 	// Of the reader:
 	in    []message // MaxBatch
@@ -57,6 +58,7 @@ type letters struct {
 	arena   [sendBatch * 1280]byte // a datagram with a block of 1024 bytes has some 1100
 
 	sent int
+	gate func() bool
 	poll func(fd uintptr) bool // send, as a value that needs no allocation
 }
 
@@ -253,13 +255,16 @@ func (b *batch) rest() {
 	b.flush()
 }
 
+func (b *batch) setGate(open func() bool) { b.gate = open }
+
 // send sends datagrams. One that the system refuses is lost, as it might be on its way.
 func (b *batch) send(l *letters) {
+	l.gate = b.gate
 	_ = b.raw.Write(l.poll) // fails when the socket is closed
 	for i := range l.n {
 		l.hdrs[i].Control = nil
 	}
-	l.n, l.used, l.sent = 0, 0, 0
+	l.n, l.used, l.sent, l.gate = 0, 0, 0, nil
 	mailboxes.Put(l)
 }
 
@@ -296,6 +301,9 @@ func (l *letters) add(record []byte, to netip.AddrPort, from *Local, v6 bool) {
 // send sends what was not sent so far. It returns false if the system has no room for it now.
 func (l *letters) send(fd uintptr) bool {
 	for l.sent < l.n {
+		if l.gate != nil && !l.gate() {
+			return true
+		}
 		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&l.hdrs[l.sent])), uintptr(l.n-l.sent), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:

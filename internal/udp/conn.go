@@ -18,6 +18,7 @@ type Conn struct {
 	conn   net.PacketConn
 	fast   addrPortConn // conn, if it has these methods
 	batch  *batch       // nil if conn cannot read several datagrams at once
+	gate   func() bool  // nil: always open
 	addr   netip.AddrPort
 	locals locals
 	closed chan struct{}
@@ -45,6 +46,14 @@ func New(conn net.PacketConn) *Conn {
 		c.batch = newBatch(udp)
 	}
 	return c
+}
+
+// SetGate makes the socket lose what it is to send while open returns false: it is asked before
+// each system call. It must be set before the socket is used.
+func (c *Conn) SetGate(open func() bool) {
+	if c.gate = open; c.batch != nil {
+		c.batch.setGate(open)
+	}
 }
 
 // AddrPort returns the IP address and port of addr, with IPv4 never in its mapped form. It returns
@@ -141,6 +150,9 @@ func (c *Conn) read(b []byte) (int, netip.AddrPort, *Local, error) {
 // does not keep b. Under load it may return before the datagram has left: Serve sends it, with
 // others, before it next waits for a datagram.
 func (c *Conn) WriteTo(b []byte, to netip.AddrPort, from *Local) error {
+	if c.gate != nil && !c.gate() {
+		return nil
+	}
 	if c.batch != nil && c.batch.post(b, to, from) {
 		return nil
 	}

@@ -29,3 +29,5 @@ func (*batch) read(*locals, func(int) []byte, func(int, int, netip.AddrPort, *Lo
 func (*batch) post([]byte, netip.AddrPort, *Local) bool { return false }
 
 func (*batch) rest() {}
+
+func (*batch) setGate(func() bool) {}
