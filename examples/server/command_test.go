@@ -35,7 +35,8 @@ func TestRefusedFlags(t *testing.T) {
 		{[]string{"-coaps", ":5684"}, "-psk"},
 		{[]string{"-coap-tcp", ":5683"}, "-nosec"},
 		{[]string{"-coaps-tcp", ":5684"}, "-client-ca"},
-		{[]string{"-store", "postgres://localhost/ota"}, "not there yet"},
+		{[]string{"-store", "postgres://localhost:port/ota"}, "-store"},
+		{[]string{"-standby"}, "PostgreSQL"},
 		{[]string{"-store", "mysql://localhost/ota"}, "neither"},
 		{[]string{"-store", "bolt:"}, "neither"},
 		{[]string{"-cert", "x"}, "belong together"},
@@ -210,7 +211,7 @@ func TestExportOfNothing(t *testing.T) {
 // read the others by position.
 func TestExport(t *testing.T) {
 	dir := t.TempDir()
-	db, err := openStore("", dir, true, false)
+	db, err := openStore(t.Context(), storePlace{data: dir}, nil)
 	require.NoError(t, err)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	plan := fsm.Plan{Target: "1.1.0", Size: 1}

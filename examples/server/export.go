@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 	fs := cli.NewFlagSet(env.stderr, "server export", "[flags]",
 		"writes the firmware update table, the rollouts or their members, oldest first, to standard output. A server on the same bolt file has to be stopped.")
 	data := fs.String("data", "otago-data", "`folder` of the server")
-	place := fs.String("store", "", "`place` of the records: bolt:FILE (default bolt:ota.db in the data folder)")
+	place := fs.String("store", "", "`place` of the records: bolt:FILE or postgres://USER@HOST/DATABASE (default bolt:ota.db in the data folder)")
 	format := fs.String("format", "csv", "csv, jsonl: one JSON object a line, or table: CSV with the columns and the words of flownexus's table FirmwareUpdate")
 	of := fs.String("of", "updates", "updates, rollouts, or members: those of all rollouts; the last two as csv or jsonl")
 	if err := cli.Parse(fs, args, env.lookup); err != nil {
@@ -48,7 +49,7 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 	if rows != nil && *format == "table" {
 		return cli.Usagef("-format table is for updates")
 	}
-	db, err := openStore(*place, *data, false, false)
+	db, err := openStore(ctx, storePlace{name: *place, data: *data, read: true}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

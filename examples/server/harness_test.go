@@ -46,7 +46,9 @@ type server struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	urls map[string]string // by scheme and purpose
-	done chan struct{}
+
+	ready chan struct{} // closed when it listens
+	done  chan struct{}
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -58,13 +60,20 @@ var listening = regexp.MustCompile(`msg=listening for=("[^"]*"|\S+) url=(\S+)`)
 // override the defaults.
 func startServer(t *testing.T, flags ...string) *server {
 	t.Helper()
+	s := launchServer(t, flags...)
+	s.awaitListening()
+	return s
+}
+
+// launchServer starts a server that may not listen for a while.
+func launchServer(t *testing.T, flags ...string) *server {
+	t.Helper()
 	flags = append([]string{"-coap", "127.0.0.1:0", "-http", "127.0.0.1:0", "-fw-http", "127.0.0.1:0"}, flags...)
-	s := &server{t: t, cmd: exec.Command(os.Args[0], flags...), urls: map[string]string{}, done: make(chan struct{})}
+	s := &server{t: t, cmd: exec.Command(os.Args[0], flags...), urls: map[string]string{}, ready: make(chan struct{}), done: make(chan struct{})}
 	s.cmd.Env = append(os.Environ(), "OTAGO_TEST_IS_SERVER=1")
 	stderr, err := s.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, s.cmd.Start())
-	ready := make(chan struct{})
 	go func() {
 		defer close(s.done)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
@@ -75,7 +84,7 @@ func startServer(t *testing.T, flags ...string) *server {
 				scheme, _, _ := strings.Cut(m[2], ":")
 				s.urls[scheme+" "+strings.Trim(m[1], `"`)] = m[2]
 				if m[1] == "operators" { // the last line
-					close(ready)
+					close(s.ready)
 				}
 			}
 		}
@@ -88,14 +97,18 @@ func startServer(t *testing.T, flags ...string) *server {
 			t.Logf("the server's log:\n%s", s.text())
 		}
 	})
-	select {
-	case <-ready:
-	case <-s.done:
-		require.FailNow(t, "the server ended", s.text())
-	case <-time.After(20 * time.Second):
-		require.FailNow(t, "the server does not listen", s.text())
-	}
 	return s
+}
+
+func (s *server) awaitListening() {
+	s.t.Helper()
+	select {
+	case <-s.ready:
+	case <-s.done:
+		require.FailNow(s.t, "the server ended", s.text())
+	case <-time.After(30 * time.Second):
+		require.FailNow(s.t, "the server does not listen", s.text())
+	}
 }
 
 func (s *server) text() string {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,8 +16,6 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
-	"github.com/otago-iot/otago/store/bolt"
-	"github.com/otago-iot/otago/store/memory"
 )
 
 // options are the flags of the server.
@@ -31,7 +28,7 @@ type options struct {
 	psk, cert, key, clientCA       string
 	advertise                      backend.Advertise
 	data, store, models            string
-	compact                        bool
+	compact, standby               bool
 	leshan                         leshanOptions
 	maxImage, socketBuffer         size
 	server                         lwm2m.ServerConfig
@@ -86,7 +83,8 @@ func (o *options) flags(env environment) *flag.FlagSet {
 	fs.StringVar(&o.clientCA, "client-ca", "", "`file` with the authorities of devices' certificates, PEM")
 	fs.Var(&o.advertise, "advertise", "`bases` that package URIs start with, as [scheme=]BASE,... (default: the local address that the device used; some devices match only a name with a certificate)")
 	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
-	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
+	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE, memory: or postgres://USER@HOST/DATABASE (default bolt:ota.db in the data folder)")
+	fs.BoolVar(&o.standby, "standby", false, "with a store in PostgreSQL: while another server has it, wait, and go on where that ends")
 	fs.StringVar(&o.models, "models", "", "`folder` with object models, XML of the OMA registry, beside those of the registry itself")
 	fs.BoolVar(&o.compact, "compact", false, "give the room of deleted records back to the disk before the server starts")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
@@ -223,29 +221,4 @@ func (s *size) Set(text string) error {
 	}
 	*s = size(n << shift)
 	return nil
-}
-
-// openStore opens the store of -store and -data. If create is false, the store must exist.
-// compact is that of bolt.Config.
-func openStore(name, data string, create, compact bool) (backend.Store, error) {
-	if name == "" {
-		name = "bolt:" + filepath.Join(data, "ota.db")
-	}
-	kind, place, found := strings.Cut(name, ":")
-	switch {
-	case kind == "memory" && found && place == "":
-		return memory.New(), nil
-	case kind == "postgres" || kind == "postgresql":
-		return nil, cli.Usagef("-store postgres:// is not there yet: use bolt:FILE")
-	case kind != "bolt" || place == "":
-		return nil, cli.Usagef("-store %q is neither bolt:FILE nor memory:", name)
-	}
-	if create {
-		if err := os.MkdirAll(filepath.Dir(place), 0o700); err != nil {
-			return nil, err
-		}
-	} else if _, err := os.Stat(place); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no database %s", place)
-	}
-	return bolt.Open(place, bolt.Config{Compact: compact})
 }

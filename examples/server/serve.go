@@ -31,11 +31,13 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 	if config.Models, err = loadModels(o.models, logger); err != nil {
 		return err
 	}
-	config.Store, err = openStore(o.store, o.data, true, o.compact)
+	config.Store, err = openStore(ctx, storePlace{name: o.store, data: o.data, compact: o.compact, standby: o.standby}, logger)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, config.Store.Close()) }()
+	ctx, stop, taken := guard(ctx, &config)
+	defer stop()
 	b, err := backend.Listen(ctx, config)
 	if err != nil {
 		return err
@@ -47,7 +49,7 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 	if o.cert != "" && !o.dtls() {
 		logger.Info("no DTLS for devices: it needs -client-ca beside -cert, or -psk")
 	}
-	if err := b.Run(ctx); err != nil {
+	if err := errors.Join(b.Run(ctx), taken()); err != nil {
 		return err
 	}
 	logger.Info("stopped")

@@ -71,7 +71,7 @@ type Config struct {
 	Drain time.Duration
 
 	// Gate reports whether the endpoint may send. It is asked before each system call that sends;
-	// while it returns false, what is to be sent by UDP is lost, and streams end. Nil: always.
+	// while it returns false, datagrams are lost, and streams end. Nil: always.
 	Gate func() bool
 
 	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the endpoint

@@ -56,7 +56,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 		return 0, err
 	}
 	if len(changes) == 0 {
-		return one(ctx, s, s.sql(`SELECT seq FROM otago.namespaces WHERE name = $1::text`), []any{s.config.Namespace},
+		return one(ctx, s, s.sql(`SELECT coalesce(max(seq), 0) FROM otago.namespaces WHERE name = $1::text`), []any{s.config.Namespace},
 			func(row pgx.Row) (seq uint64, err error) { return seq, row.Scan(&seq) })
 	}
 	c := &commit{changes: make([]store.Change, len(changes)), done: make(chan struct{})}
@@ -74,6 +74,10 @@ func (s *Store) commit(ctx context.Context, c *commit) (uint64, error) {
 	if err := s.enter(ctx); err != nil {
 		return 0, err
 	}
+	if s.config.ReadOnly {
+		s.leave()
+		return 0, errReadOnly
+	}
 	if s.queue.add(c) {
 		go s.drain() // which leaves instead of this call
 	} else {
@@ -86,6 +90,8 @@ func (s *Store) commit(ctx context.Context, c *commit) (uint64, error) {
 		return 0, ctx.Err() // drain still has the commit
 	}
 }
+
+var errReadOnly = errors.New("postgres: the store is read only")
 
 // add appends a commit, and reports whether no goroutine drains the queue yet.
 func (q *queue) add(c *commit) (idle bool) {

@@ -146,8 +146,8 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.
 func (s *Store) Span(ctx context.Context) (span store.Span, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
 		var first *int64
-		err := s.pool.QueryRow(ctx, s.sql(`SELECT (SELECT min(seq) FROM otago.firmware_journal WHERE namespace = $1::text), seq, deleted
-			FROM otago.namespaces WHERE name = $1::text`), s.config.Namespace).Scan(&first, &span.Last, &span.Deleted)
+		err := s.pool.QueryRow(ctx, s.sql(`SELECT (SELECT min(seq) FROM otago.firmware_journal WHERE namespace = $1::text),
+			coalesce(max(seq), 0), coalesce(max(deleted), 0) FROM otago.namespaces WHERE name = $1::text`), s.config.Namespace).Scan(&first, &span.Last, &span.Deleted)
 		if err == nil && first != nil {
 			span.First = uint64(*first)
 		}

@@ -230,3 +230,32 @@ func TestStalledConnection(t *testing.T) {
 	_, err = second.Commit(t.Context(), store.CreateImage{Image: store.Image{ID: "i", Version: "1"}}, store.CreateUpdate{Update: u})
 	require.NoError(t, err, "the first one's Close does not give the second one's lease back")
 }
+
+// TestReadOnly reads beside the store that writes.
+func TestReadOnly(t *testing.T) {
+	pool := shared(t)
+	empty, err := postgres.New(pool, postgres.Config{Namespace: "nothing", ReadOnly: true})
+	require.NoError(t, err)
+	span, err := empty.Span(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, span)
+	seq, err := empty.Commit(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, seq)
+	require.NoError(t, empty.Close())
+
+	db, err := postgres.New(pool, postgres.Config{Namespace: "read"})
+	require.NoError(t, err)
+	_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: "ep"})
+	require.NoError(t, err)
+	reader, err := postgres.New(pool, postgres.Config{Namespace: "read", ReadOnly: true})
+	require.NoError(t, err)
+	_, err = reader.Device(t.Context(), "ep")
+	require.NoError(t, err)
+	_, err = reader.Commit(t.Context(), store.PutFirmware{Endpoint: "ep"})
+	require.ErrorContains(t, err, "read only")
+	require.False(t, reader.Holds())
+	require.NoError(t, reader.Close())
+	require.True(t, db.Holds())
+	require.NoError(t, db.Close())
+}

@@ -34,6 +34,9 @@ type Config struct {
 	// Node names this process, for those who look into the table of leases or get a HeldError.
 	// Default: the name of the host, and the number of the process.
 	Node string
+	// ReadOnly opens a store that takes no lease, beside the one that writes, for reports and
+	// copies. Its Commits fail, and it never Holds the namespace.
+	ReadOnly bool
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -109,7 +112,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, config Config) (*Store, error
 	}
 	s := &Store{pool: pool, config: config, schema: pgx.Identifier{config.Schema}.Sanitize() + "."}
 	s.queue.many = make(chan struct{}, 1)
-	if err = s.check(ctx); err == nil {
+	if err = s.check(ctx); err == nil && !config.ReadOnly {
 		err = s.acquire(ctx)
 	}
 	if err != nil {
@@ -207,7 +210,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.release()
+	if !s.config.ReadOnly {
+		s.release()
+	}
 	return nil
 }
 

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/demo"
+	"github.com/otago-iot/otago/firmware/device"
+	"github.com/otago-iot/otago/internal/pgtest"
+)
+
+// freePort returns a UDP port that is free now.
+func freePort(t *testing.T) string {
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer conn.Close()
+	return conn.LocalAddr().String()
+}
+
+// TestStandby kills a server in the middle of an update: the standby goes on where it was.
+func TestStandby(t *testing.T) {
+	url := pgtest.Start(t, "fsync=off").URL()
+	at, data := freePort(t), t.TempDir()
+	first := startServer(t, "-data", data, "-store", url, "-coap", at)
+	standby := launchServer(t, "-data", data, "-store", url, "-coap", at, "-standby")
+	require.Eventually(t, func() bool { return strings.Contains(standby.text(), "waits for the end of another server") },
+		20*time.Second, 10*time.Millisecond)
+	refused := launchServer(t, "-data", data, "-store", url, "-coap", at)
+	<-refused.done
+	require.Contains(t, refused.text(), "-standby waits for its end")
+
+	startDevice(t, "dev-1", "coap://"+at, device.Config{})
+	image := first.upload("1.1.0", demo.Image("1.1.0", 3_000_000))
+	u := first.start(`{"endpoint":"dev-1","image":%q,"delivery":"push"}`, image)
+	first.await(u.ID, func(u update) bool { return u.Progress.Bytes > 100_000 })
+	require.NoError(t, first.cmd.Process.Kill())
+	began := time.Now()
+	standby.awaitListening()
+	t.Logf("took over after %v", time.Since(began))
+	u = standby.await(u.ID, ended)
+	require.Equal(t, "succeeded", u.Outcome, "%+v", u)
+	out, err := command(t, "export", "-store", url)
+	require.NoError(t, err)
+	require.Contains(t, out, u.ID+",dev-1,"+image+",demo,1.0.0,1.1.0,IDLE,SUCCESS,SUCCESS,succeeded,")
+	require.Equal(t, 0, standby.stop(), standby.text())
+}
+
+// TestStoppedServer stops a server, and wakes it up when another one has taken over: it answers
+// nothing, and ends.
+func TestStoppedServer(t *testing.T) {
+	url := pgtest.Start(t, "fsync=off").URL()
+	data := t.TempDir()
+	first := startServer(t, "-data", data, "-store", url)
+	standby := launchServer(t, "-data", data, "-store", url, "-standby")
+	device, err := net.Dial("udp4", strings.TrimPrefix(first.coap(), "coap://"))
+	require.NoError(t, err)
+	defer device.Close()
+	ask := func(id byte) { // GET /.well-known/core, which a server answers
+		_, err := device.Write([]byte("\x40\x01\x00" + string(rune(id)) + "\xbb.well-known\x04core"))
+		require.NoError(t, err)
+	}
+	answer := func(wait time.Duration) error {
+		require.NoError(t, device.SetReadDeadline(time.Now().Add(wait)))
+		_, err := device.Read(make([]byte, 2000))
+		return err
+	}
+	ask(1)
+	require.NoError(t, answer(20*time.Second))
+
+	require.NoError(t, first.cmd.Process.Signal(syscall.SIGSTOP))
+	for id := byte(2); id < 20; id++ {
+		ask(id)
+	}
+	standby.awaitListening()
+	require.NoError(t, first.cmd.Process.Signal(syscall.SIGCONT))
+	select {
+	case <-first.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the server that lost its store goes on")
+	}
+	_ = first.cmd.Wait() // the status says it
+	require.NotZero(t, first.cmd.ProcessState.ExitCode())
+	require.Contains(t, first.text(), "another server has taken over")
+	require.Error(t, answer(time.Second), "an answer left after the end of the lease")
+	status, _ := call[map[string]any](standby, "GET", "/updates", "", nil)
+	require.Equal(t, 200, status, fmt.Sprint(standby.text()))
+	require.Equal(t, 0, standby.stop(), standby.text())
+}
