@@ -26,12 +26,12 @@ func freePort(t *testing.T) string {
 // TestStandby kills a server in the middle of an update: the standby goes on where it was.
 func TestStandby(t *testing.T) {
 	url := pgtest.Start(t, "fsync=off").URL()
-	at, data := freePort(t), t.TempDir()
-	first := startServer(t, "-data", data, "-store", url, "-coap", at)
-	standby := launchServer(t, "-data", data, "-store", url, "-coap", at, "-standby")
+	at := freePort(t)
+	first := startServer(t, "-data", t.TempDir(), "-store", url, "-coap", at)
+	standby := launchServer(t, "-data", t.TempDir(), "-store", url, "-coap", at, "-standby")
 	require.Eventually(t, func() bool { return strings.Contains(standby.text(), "waits for the end of another server") },
 		20*time.Second, 10*time.Millisecond)
-	refused := launchServer(t, "-data", data, "-store", url, "-coap", at)
+	refused := launchServer(t, "-data", t.TempDir(), "-store", url, "-coap", at)
 	<-refused.done
 	require.Contains(t, refused.text(), "-standby waits for its end")
 
@@ -55,9 +55,8 @@ func TestStandby(t *testing.T) {
 // nothing, and ends.
 func TestStoppedServer(t *testing.T) {
 	url := pgtest.Start(t, "fsync=off").URL()
-	data := t.TempDir()
-	first := startServer(t, "-data", data, "-store", url)
-	standby := launchServer(t, "-data", data, "-store", url, "-standby")
+	first := startServer(t, "-data", t.TempDir(), "-store", url)
+	standby := launchServer(t, "-data", t.TempDir(), "-store", url, "-standby")
 	device, err := net.Dial("udp4", strings.TrimPrefix(first.coap(), "coap://"))
 	require.NoError(t, err)
 	defer device.Close()

@@ -111,14 +111,14 @@ func openPostgres(ctx context.Context, p storePlace, logger *slog.Logger) (backe
 	return &pooledStore{db, pool}, nil
 }
 
-// guard lets the server send only while it holds a store that others may take over. The context
-// that it returns ends when that has happened.
+// guard lets the server send only while it holds a store that others may take over, and keeps the
+// images there, too. The context that it returns ends when another server has taken over.
 func guard(ctx context.Context, config *backend.Config) (_ context.Context, stop func(), taken func() error) {
 	db, ok := config.Store.(*pooledStore)
 	if !ok {
 		return ctx, func() {}, func() error { return nil }
 	}
-	config.Server.Gate, config.Web.Gate = db.Holds, db.Holds
+	config.Server.Gate, config.Web.Gate, config.Blobs = db.Holds, db.Holds, db.Blobs()
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {

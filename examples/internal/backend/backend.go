@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,9 +31,10 @@ import (
 // Config is the configuration of a backend. With an empty address nothing listens there; port 0
 // means a free port.
 type Config struct {
-	Store    Store  // its owner closes it after Run
-	Images   string // folder of the repository
-	MaxImage int64  // bytes; 0 is the library's default
+	Store    Store          // its owner closes it after Run
+	Images   string         // folder of the repository; with Blobs, of copies
+	MaxImage int64          // bytes; 0 is the library's default
+	Blobs    firmware.Blobs // has the bytes of images; nil: the folder
 
 	// Server and Manager have limits; Listen fills in the rest.
 	Server  lwm2m.ServerConfig
@@ -61,6 +63,19 @@ type Config struct {
 	Logger    *slog.Logger
 
 	PublicPrefix string // of firmware.DeliveryConfig
+}
+
+// repository opens the repository of images.
+func (c *Config) repository() (*firmware.Repository, error) {
+	config := firmware.RepositoryConfig{MaxSize: c.MaxImage}
+	if c.Blobs == nil {
+		return firmware.OpenRepository(c.Images, c.Store, config)
+	}
+	config.Spool = c.Images
+	if err := os.MkdirAll(c.Images, 0o700); err != nil {
+		return nil, err
+	}
+	return firmware.NewRepository(c.Blobs, c.Store, config)
 }
 
 // Store keeps what there is to know of devices, images, updates and rollouts.
@@ -119,7 +134,7 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 			b.Close()
 		}
 	}()
-	images, err := firmware.OpenRepository(config.Images, config.Store, firmware.RepositoryConfig{MaxSize: config.MaxImage})
+	images, err := config.repository()
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,17 @@ CREATE TABLE firmware_images (
 CREATE UNIQUE INDEX firmware_images_version ON firmware_images (namespace, name, version);
 CREATE INDEX firmware_images_sha256 ON firmware_images (namespace, sha256, id);
 
+-- The bytes of images, in pieces.
+CREATE TABLE firmware_blobs (
+    namespace text COLLATE "C" NOT NULL,
+    digest    text COLLATE "C" NOT NULL, -- SHA-256 in hex
+    piece     integer NOT NULL,          -- from 0
+    size      bigint NOT NULL,           -- of all pieces
+    data      bytea NOT NULL,
+    PRIMARY KEY (namespace, digest, piece)
+);
+ALTER TABLE firmware_blobs ALTER COLUMN data SET STORAGE EXTERNAL; -- packages do not compress
+
 CREATE TABLE firmware_updates (
     namespace     text COLLATE "C" NOT NULL,
     id            text COLLATE "C" NOT NULL, -- sorts by time of creation
