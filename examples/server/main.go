@@ -32,9 +32,11 @@ func run(ctx context.Context, args []string, env environment) error {
 		return runBundle(rest, env)
 	case "export":
 		return runExport(ctx, rest, env)
+	case "copy":
+		return runCopy(ctx, rest, env)
 	case "help":
 		return serve(ctx, []string{"-h"}, env)
 	default:
-		return cli.Usagef("unknown sub-command %q: there are pki, bundle and export", name)
+		return cli.Usagef("unknown sub-command %q: there are pki, bundle, export and copy", name)
 	}
 }

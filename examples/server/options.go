@@ -47,6 +47,8 @@ Sub-commands; each has a help of its own, server pki -h and so on:
     	make keys for signed packages, sign packages, check them
   export
     	write the firmware update table, or the rollouts, as CSV or JSON lines
+  copy
+    	copy a store into another one
 `
 
 func parseOptions(args []string, env environment) (*options, error) {
@@ -65,7 +67,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 // flags makes the flags, which set o.
 func (o *options) flags(env environment) *flag.FlagSet {
 	o.maxImage, o.socketBuffer = 1<<30, 32<<20
-	fs := cli.NewFlagSet(env.stderr, "server", "[flags] | pki | bundle | export",
+	fs := cli.NewFlagSet(env.stderr, "server", "[flags] | pki | bundle | export | copy",
 		"is an update server for LwM2M devices: devices by CoAP, packages by HTTP(S), operators by a JSON API.")
 	fs.StringVar(&o.coap, "coap", "127.0.0.1:5683", "`address` for devices by CoAP without security; another than loopback needs -nosec")
 	fs.StringVar(&o.coaps, "coaps", ":5684", "`address` for devices by DTLS, open once -psk, or -cert and -client-ca, are given")
