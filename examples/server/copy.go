@@ -57,7 +57,8 @@ func runCopy(ctx context.Context, args []string, env environment) (err error) {
 	return c.compare(ctx, env.stdout)
 }
 
-// blobsOf returns where two stores have the bytes of their images: in the database, or in the folder.
+// blobsOf returns where two stores have the bytes of their images: in the database, or in the
+// folder.
 func blobsOf(from, to backend.Store, data string) (fromBlobs, toBlobs firmware.Blobs, err error) {
 	first, inFirst := from.(*pooledStore)
 	second, inSecond := to.(*pooledStore)
