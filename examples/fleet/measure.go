@@ -58,7 +58,10 @@ type measurement struct {
 // returns.
 func measure(ctx context.Context, o options, log io.Writer) (r result, err error) {
 	r = result{Fleet: o.fleet, Delivery: o.delivery, Store: "bolt"}
-	if o.memory {
+	switch {
+	case o.postgres != "":
+		r.Store = "postgres"
+	case o.memory:
 		r.Store = "memory"
 	}
 	dir, err := os.MkdirTemp("", "otago-fleet-")
@@ -67,7 +70,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	m := &measurement{o: o, log: log, role: serverRole{
-		Fleet: o.fleet, Dir: dir, Memory: o.memory, Disk: o.disk, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
+		Fleet: o.fleet, Dir: dir, Memory: o.memory, Postgres: o.postgres, Disk: o.disk, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
 		Rollouts: o.inRollouts,
 	}}
 	if err := m.startServer(ctx); err != nil {

@@ -17,6 +17,7 @@ type options struct {
 	delivery   string
 	timeout    time.Duration
 	memory     bool
+	postgres   string        // URL of a database
 	disk       time.Duration // for each transaction, in addition
 	kill       float64       // the part of a campaign after which the server is killed; 0 for never
 	away       time.Duration // how long it is away then
@@ -62,6 +63,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.IntVar(&o.campaigns, "campaigns", 1, "`number` of campaigns, one after the other, each with a version of its own, 0 to 1000")
 	fs.StringVar(&o.delivery, "delivery", "pull", "`way` of the package to a device: pull, by HTTP, or push")
 	fs.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long a campaign may take until the last live device is done")
+	fs.StringVar(&o.postgres, "postgres", "", "`URL` of a PostgreSQL database that keeps the server's records instead of a bbolt file")
 	fs.BoolVar(&o.memory, "memory", false, "keep the server's records in memory instead of a bbolt file")
 	fs.DurationVar(&o.disk, "disk", 0, "how much longer the server's disk takes for each transaction, up to 1s")
 	fs.BoolVar(&o.fleet.AtOnce, "at-once", false, "all devices register at once, not 256 at a time")

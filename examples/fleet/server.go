@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
@@ -21,6 +22,7 @@ import (
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
 	"github.com/otago-iot/otago/store/memory"
+	"github.com/otago-iot/otago/store/postgres"
 )
 
 // serverRole configures the process of the server.
@@ -28,6 +30,7 @@ type serverRole struct {
 	Fleet     fleet
 	Dir       string // for its files, removed at the end
 	Memory    bool   // keeps records in memory
+	Postgres  string // URL of the database that has the records; "" for a bbolt file
 	LogLevel  string
 	Profiles  profiles
 	Disk      time.Duration // how much longer each transaction takes
@@ -155,7 +158,20 @@ func (s *server) open(ctx context.Context) (err error) {
 		store.Store
 		store.Rollouts
 	} = memory.New()
-	if !s.role.Memory {
+	switch {
+	case s.role.Postgres != "":
+		pool, err := pgxpool.New(ctx, s.role.Postgres)
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, pool.Close) // which waits for the store
+		if err := postgres.Migrate(ctx, pool); err != nil {
+			return err
+		}
+		if db, err = postgres.Standby(ctx, pool, postgres.Config{Namespace: filepath.Base(s.role.Dir)}); err != nil {
+			return err
+		}
+	case !s.role.Memory:
 		if db, err = bolt.Open(s.database(), bolt.Config{}); err != nil {
 			return err
 		}

@@ -91,3 +91,42 @@ func TestStoppedServer(t *testing.T) {
 	require.Equal(t, 200, status, fmt.Sprint(standby.text()))
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
+
+// TestDatabaseAway kills the database in the middle of updates, and brings it back later: the server
+// says that it cannot answer, devices stay registered, and each update goes on where it was.
+func TestDatabaseAway(t *testing.T) {
+	database := pgtest.Start(t, "fsync=off")
+	s := startServer(t, "-data", t.TempDir(), "-store", database.URL())
+	image := s.upload("1.1.0", demo.Image("1.1.0", 400_000))
+	var updates []string
+	for n := range 8 {
+		endpoint := fmt.Sprint("dev-", n)
+		startDevice(t, endpoint, s.coap(), device.Config{})
+		updates = append(updates, s.start(`{"endpoint":%q,"image":%q,"delivery":"push"}`, endpoint, image).ID)
+	}
+	s.await(updates[7], func(u update) bool { return u.Progress.Bytes > 0 })
+	database.Kill()
+	status, problem := call[struct{ Title string }](s, "GET", "/updates", "", nil)
+	require.GreaterOrEqual(t, status, 500, "%+v", problem)
+	<-time.After(3 * time.Second)
+	require.NoError(t, database.Start())
+	for _, id := range updates {
+		u := s.await(id, ended)
+		require.Equal(t, "succeeded", u.Outcome, "%+v", u)
+		executed := 0
+		for _, e := range u.Journal {
+			if e.Event == "execute" {
+				executed++
+			}
+		}
+		require.Equal(t, 1, executed, "%+v", u.Journal)
+	}
+	_, devices := call[struct {
+		Items []struct{ Online bool }
+	}](s, "GET", "/devices", "", nil)
+	require.Len(t, devices.Items, 8)
+	for _, d := range devices.Items {
+		require.True(t, d.Online)
+	}
+	require.Equal(t, 0, s.stop(), s.text())
+}
