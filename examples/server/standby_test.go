@@ -92,8 +92,8 @@ func TestStoppedServer(t *testing.T) {
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
 
-// TestDatabaseAway kills the database in the middle of updates, and brings it back later: the server
-// says that it cannot answer, devices stay registered, and each update goes on where it was.
+// TestDatabaseAway kills the database in the middle of updates, and brings it back later: the
+// server says that it cannot answer, devices stay registered, and each update goes on where it was.
 func TestDatabaseAway(t *testing.T) {
 	database := pgtest.Start(t, "fsync=off")
 	s := startServer(t, "-data", t.TempDir(), "-store", database.URL())

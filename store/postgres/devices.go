@@ -310,7 +310,7 @@ func (w *where) devices(q *store.DeviceQuery) {
 func (s *Store) DeviceCounts(ctx context.Context) (c store.DeviceCounts, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
 		c = store.DeviceCounts{}
-		rows, err := s.pool.Query(ctx, s.sql(`SELECT '', '', devices FROM otago.device_counts WHERE namespace = $1::text AND fact = ''
+		rows, err := s.pool.Query(ctx, s.sql(`SELECT fact, value, devices FROM otago.device_counts WHERE namespace = $1::text AND fact = ''
 			UNION ALL (SELECT fact, value, devices FROM otago.device_counts WHERE namespace = $1::text AND fact = 'version' ORDER BY value LIMIT $2::integer)
 			UNION ALL (SELECT fact, value, devices FROM otago.device_counts WHERE namespace = $1::text AND fact = 'model' ORDER BY value LIMIT $2::integer)`),
 			s.config.Namespace, store.MaxDeviceCounts)
@@ -328,7 +328,9 @@ func (s *Store) DeviceCounts(ctx context.Context) (c store.DeviceCounts, err err
 			case factModel:
 				c.Models = append(c.Models, n)
 			default:
-				c.Devices = n.Devices
+				if of, ok := map[string]*uint64{"": &c.Devices, factVersion: &c.WithVersion, factModel: &c.WithModel}[n.Value]; ok {
+					*of = n.Devices
+				}
 			}
 			return err
 		})

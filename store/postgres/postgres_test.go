@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -80,22 +79,41 @@ var ways = map[string]string{
 // spoil damages a record.
 func spoil(t testing.TB, pool *pgxpool.Pool, namespace, way string, kind store.Kind, key string) {
 	t.Helper()
-	table := map[store.Kind]string{
-		store.KindUpdate: "firmware_updates WHERE id", store.KindImage: "firmware_images WHERE id", store.KindDevice: "devices WHERE endpoint",
+	rollout, part, _ := strings.Cut(key, " ")
+	set, args := "record = "+way, []any{namespace, key}
+	where := map[store.Kind]string{
+		store.KindUpdate: "firmware_updates WHERE id = $2", store.KindImage: "firmware_images WHERE id = $2",
+		store.KindDevice: "devices WHERE endpoint = $2", store.KindRollout: "rollouts WHERE id = $2",
+		store.KindMember: "rollout_members WHERE rollout = $2 AND endpoint = $3", store.KindEvent: "firmware_journal WHERE seq = $2::text::bigint",
+		store.KindRolloutEvent: "rollout_journal WHERE rollout = $2 AND seq = $3::text::bigint",
 	}[kind]
-	var sql string
-	var arg any = key
-	if kind == store.KindEvent {
-		seq, err := strconv.Atoi(key)
-		require.NoError(t, err)
-		sql, arg = "UPDATE otago.firmware_journal SET phase = 'no such word' WHERE seq = $1 AND namespace = $2", seq
-	} else {
-		name, column, _ := strings.Cut(table, " WHERE ")
-		sql = "UPDATE otago." + name + " SET record = " + way + " WHERE " + column + " = $1 AND namespace = $2"
+	switch kind {
+	case store.KindMember:
+		args = []any{namespace, rollout, part}
+	case store.KindRolloutEvent:
+		set, args = "event = ''", []any{namespace, rollout, part}
+	case store.KindEvent:
+		set = "phase = 'no such word'"
 	}
-	tag, err := pool.Exec(background, sql, arg, namespace)
+	table, condition, _ := strings.Cut(where, " WHERE ")
+	tag, err := pool.Exec(background, "UPDATE otago."+table+" SET "+set+" WHERE namespace = $1 AND "+condition, args...)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, tag.RowsAffected())
+}
+
+// damages returns the ways in which a record can be damaged, each in a namespace of its own.
+func damages(t testing.TB) map[string]func(testing.TB) (*postgres.Store, func(store.Kind, string)) {
+	pool := shared(t)
+	all := map[string]func(testing.TB) (*postgres.Store, func(store.Kind, string)){}
+	for name, way := range ways {
+		all[name] = func(t testing.TB) (*postgres.Store, func(store.Kind, string)) {
+			namespace := fmt.Sprint("damage ", spaces.Add(1))
+			db, err := postgres.New(pool, postgres.Config{Namespace: namespace})
+			require.NoError(t, err)
+			return db, func(kind store.Kind, key string) { spoil(t, pool, namespace, way, kind, key) }
+		}
+	}
+	return all
 }
 
 func TestStore(t *testing.T) {
@@ -107,19 +125,24 @@ func TestStore(t *testing.T) {
 	require.NoError(t, other.Close())
 
 	config := storetest.Config{Durable: place, Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
-	for name, way := range ways {
-		config.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
-			namespace := fmt.Sprint("damage ", spaces.Add(1))
-			db, err := postgres.New(pool, postgres.Config{Namespace: namespace})
-			require.NoError(t, err)
-			return db, func(kind store.Kind, key string) { spoil(t, pool, namespace, way, kind, key) }
-		}
+	for name, open := range damages(t) {
+		config.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) { return open(t) }
 	}
 	storetest.Run(t, fresh, config)
 }
 
 func TestRollouts(t *testing.T) {
-	rollouttest.Run(t, func(t testing.TB) rollouttest.Store { return fresh(t).(*postgres.Store) })
+	config := rollouttest.Config{
+		Durable: func(t testing.TB) func() rollouttest.Store {
+			open := place(t)
+			return func() rollouttest.Store { return open().(*postgres.Store) }
+		},
+		Damage: map[string]func(testing.TB) (rollouttest.Store, func(store.Kind, string)){},
+	}
+	for name, open := range damages(t) {
+		config.Damage[name] = func(t testing.TB) (rollouttest.Store, func(store.Kind, string)) { return open(t) }
+	}
+	rollouttest.Run(t, func(t testing.TB) rollouttest.Store { return fresh(t).(*postgres.Store) }, config)
 }
 
 // A spread is several stores that write one namespace at once: each call goes to another one.

@@ -2,10 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -357,6 +359,9 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 		}
 		scan := func(rows pgx.Rows) (store.Member, bool, error) {
 			m, err := scanMember(&withCursor{rows, &after})
+			if errors.Is(err, store.ErrDamaged) {
+				m = store.MemberAt(q.Rollout, after)
+			}
 			return m, true, err
 		}
 		query(ctx, s, q.Limit, nil, same, next, scan)(yield)
@@ -409,7 +414,11 @@ func (s *Store) RolloutEvents(ctx context.Context, q store.RolloutEventQuery) it
 	return query(ctx, s, q.Limit, nil, nil, next, selected(func(row pgx.Row) (e store.RolloutEvent, err error) {
 		var at *time.Time
 		err = row.Scan(&e.Rollout, &e.Seq, &at, &e.Name, &e.Detail, &e.Actor, &e.Endpoint)
-		e.Time = timeOf(at)
+		if e.Time = timeOf(at); err == nil && e.Name == "" {
+			key := memberName(e.Rollout, strconv.FormatUint(e.Seq, 10))
+			e = store.RolloutEvent{Rollout: e.Rollout, Seq: e.Seq}
+			err = &store.DamagedError{Kind: store.KindRolloutEvent, Key: key, Err: errors.New("it has no name")}
+		}
 		return e, err
 	}))
 }

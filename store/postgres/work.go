@@ -165,6 +165,7 @@ func (w *work) countDevice(f *facts, labels map[string]string, by int) {
 		{factVersion, f.version}, {factManufacturer, f.manufacturer}, {factModel, f.model}, {factHardware, f.hardware},
 	} {
 		if fact.value != "" {
+			add("", fact.fact)
 			add(fact.fact, fact.value)
 		}
 	}

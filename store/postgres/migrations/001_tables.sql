@@ -183,7 +183,8 @@ CREATE TABLE device_labels (
 );
 
 -- How many devices have a value of a fact: version, manufacturer, model, hardware, or the word
--- label with a space and the name of a label. The fact '' counts all devices.
+-- label with a space and the name of a label. The fact '' counts all devices, and, by the name of a
+-- fact as its value, those that have any value of it.
 CREATE TABLE device_counts (
     namespace text COLLATE "C" NOT NULL,
     fact      text COLLATE "C" NOT NULL,
