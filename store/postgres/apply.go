@@ -368,7 +368,7 @@ type updateColumns struct {
 	until                  *time.Time
 	bytes, size            int64
 	attempt                int32
-	oldVersion             string
+	oldVersion, later      string
 	changed, ended         *time.Time
 	record                 []byte
 }
@@ -382,6 +382,6 @@ func columnsOf(u *store.Update) (*updateColumns, error) {
 	return &updateColumns{
 		version: column(m.Plan.Target), state: m.State.String(), result: m.Result.String(), outcome: m.Outcome, reason: column(string(m.Reason)),
 		phase: string(m.Phase), waiting: column(m.Wait.Reason), whose: string(m.Wait.Whose), until: null(m.Wait.Until), bytes: m.Bytes, size: m.Plan.Size,
-		attempt: int32(min(max(m.Attempt, 0), 1<<31-1)), oldVersion: column(m.OldVersion), changed: null(u.Changed), ended: endOf(u), record: record,
+		attempt: int32(min(max(m.Attempt, 0), 1<<31-1)), oldVersion: column(m.OldVersion), later: column(u.Later.Version), changed: null(u.Changed), ended: endOf(u), record: record,
 	}, nil
 }

@@ -59,7 +59,7 @@ type updateTable struct {
 	until                                                    []*time.Time
 	bytes, size                                              []int64
 	attempt                                                  []int32
-	oldVersion                                               []string
+	oldVersion, later                                        []string
 	created, changed, ended                                  []*time.Time
 	revision, since                                          []int64
 	lines                                                    []int32
@@ -80,7 +80,7 @@ func (t *updateTable) add(id string, row *updateRow, seq uint64) {
 	t.version, t.state, t.result = append(t.version, c.version), append(t.state, c.state), append(t.result, c.result)
 	t.outcome = append(t.outcome, outcomeColumn(c.outcome))
 	t.reason, t.phase, t.waiting = append(t.reason, c.reason), append(t.phase, c.phase), append(t.waiting, c.waiting)
-	t.whose = append(t.whose, c.whose)
+	t.whose, t.later = append(t.whose, c.whose), append(t.later, c.later)
 	t.until, t.bytes, t.size = append(t.until, c.until), append(t.bytes, c.bytes), append(t.size, c.size)
 	t.attempt, t.oldVersion = append(t.attempt, c.attempt), append(t.oldVersion, c.oldVersion)
 	t.changed, t.ended = append(t.changed, c.changed), append(t.ended, c.ended)
@@ -127,31 +127,31 @@ func (s *Store) flushUpdates(batch *pgx.Batch, w *work) {
 				outcome = n.outcome, reason = n.reason, phase = n.phase, waiting_for = n.waiting_for,
 				waiting_whose = n.waiting_whose, waiting_until = n.waiting_until,
 				bytes = n.bytes, size = n.size, attempt = n.attempt, old_version = n.old_version, changed = n.changed, ended = n.ended,
-				revision = n.revision, lines = n.lines, record = n.record
+				revision = n.revision, lines = n.lines, record = n.record, later = n.later
 			FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::timestamptz[],
 				$11::bigint[], $12::bigint[], $13::integer[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::bigint[],
-				$18::integer[], $19::bytea[], $20::text[])
+				$18::integer[], $19::bytea[], $20::text[], $21::text[])
 				AS n (id, version, state, result, outcome, reason, phase, waiting_for, waiting_until, bytes, size, attempt, old_version,
-					changed, ended, revision, lines, record, waiting_whose)
+					changed, ended, revision, lines, record, waiting_whose, later)
 			WHERE u.namespace = $1::text AND u.id = n.id`),
 			space, t.id, t.version, t.state, t.result, t.outcome, t.reason, t.phase, t.waiting, t.until, t.bytes, t.size, t.attempt,
-			t.oldVersion, t.changed, t.ended, t.revision, t.lines, t.record, t.whose)
+			t.oldVersion, t.changed, t.ended, t.revision, t.lines, t.record, t.whose, t.later)
 	}
 	if t := &fresh; len(t.id) > 0 {
 		batch.Queue(s.sql(`INSERT INTO otago.firmware_updates (namespace, since, id, endpoint, image, key, labels, version, state, result,
 				outcome, reason, phase, waiting_for, waiting_whose, waiting_until, bytes, size, attempt, old_version, created, changed, ended,
-				revision, lines, record)
+				revision, lines, record, later)
 			SELECT $1::text, since, id, endpoint, image, key, labels::jsonb, version, state, result, outcome, reason, phase, waiting_for,
-				waiting_whose, waiting_until, bytes, size, attempt, old_version, created, changed, ended, revision, lines, record
+				waiting_whose, waiting_until, bytes, size, attempt, old_version, created, changed, ended, revision, lines, record, later
 			FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
 				$11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::bigint[], $16::bigint[], $17::integer[], $18::text[],
 				$19::timestamptz[], $20::timestamptz[], $21::timestamptz[], $22::bigint[], $23::integer[], $24::bytea[],
-				$25::bigint[], $26::text[])
+				$25::bigint[], $26::text[], $27::text[])
 				AS n (id, endpoint, image, key, labels, version, state, result, outcome, reason, phase, waiting_for, waiting_until, bytes,
-					size, attempt, old_version, created, changed, ended, revision, lines, record, since, waiting_whose)`),
+					size, attempt, old_version, created, changed, ended, revision, lines, record, since, waiting_whose, later)`),
 			space, t.id, t.endpoint, t.image, t.key, t.labels, t.version, t.state, t.result, t.outcome, t.reason, t.phase, t.waiting,
 			t.until, t.bytes, t.size, t.attempt, t.oldVersion, t.created, t.changed, t.ended, t.revision, t.lines, t.record,
-			t.since, t.whose)
+			t.since, t.whose, t.later)
 	}
 	if len(labelled) > 0 {
 		batch.Queue(s.sql(`INSERT INTO otago.firmware_update_labels (namespace, name, value, update_id)

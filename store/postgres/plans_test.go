@@ -31,7 +31,7 @@ func TestPlans(t *testing.T) {
 		`INSERT INTO otago.firmware_updates SELECT namespace, 'v' || n, 'ep' || n / 5, CASE n % 100 WHEN 0 THEN 'rare' ELSE image END, version, '',
 			CASE n % 1000 WHEN 0 THEN '{"site": "rare"}' ELSE '{"site": "oslo"}' END::jsonb, state, result,
 			CASE WHEN n % 5 = 0 AND n > 49000 THEN NULL WHEN n % 1000 = 1 THEN 'failed' ELSE 'succeeded' END, reason, phase, waiting_for,
-			waiting_whose, waiting_until, bytes, size, attempt, old_version, created, changed,
+			waiting_whose, waiting_until, bytes, size, attempt, old_version, later, created, changed,
 			CASE WHEN n % 5 = 0 AND n > 49000 THEN NULL ELSE created + n * interval '1s' END, since, revision, lines, record
 			FROM otago.firmware_updates, generate_series(1, 50000) AS n WHERE id = 'u0'`,
 		`INSERT INTO otago.firmware_update_labels SELECT namespace, l.key, l.value, id FROM otago.firmware_updates, jsonb_each_text(labels) AS l WHERE id LIKE 'v%'`,

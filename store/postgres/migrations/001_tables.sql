@@ -75,6 +75,7 @@ CREATE TABLE firmware_updates (
     size          bigint NOT NULL,           -- of the package
     attempt       integer NOT NULL,
     old_version   text NOT NULL,             -- that the device ran before
+    later         text NOT NULL,             -- another version that the device showed after the end; '' if none
     created       timestamptz,
     changed       timestamptz,
     ended         timestamptz,               -- null while active
