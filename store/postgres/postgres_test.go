@@ -104,6 +104,11 @@ func spoil(t testing.TB, pool *pgxpool.Pool, namespace, way string, kind store.K
 // damages returns the ways in which a record can be damaged, each in a namespace of its own.
 func damages(t testing.TB) map[string]func(testing.TB) (*postgres.Store, func(store.Kind, string)) {
 	pool := shared(t)
+	other, err := postgres.New(pool, postgres.Config{Namespace: "others"})
+	require.NoError(t, err)
+	_, err = other.Commit(background, store.PutFirmware{Endpoint: "another's", Firmware: store.Firmware{Version: "1"}})
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
 	all := map[string]func(testing.TB) (*postgres.Store, func(store.Kind, string)){}
 	for name, way := range ways {
 		all[name] = func(t testing.TB) (*postgres.Store, func(store.Kind, string)) {
@@ -117,13 +122,6 @@ func damages(t testing.TB) map[string]func(testing.TB) (*postgres.Store, func(st
 }
 
 func TestStore(t *testing.T) {
-	pool := shared(t)
-	other, err := postgres.New(pool, postgres.Config{Namespace: "others"})
-	require.NoError(t, err)
-	_, err = other.Commit(background, store.PutFirmware{Endpoint: "another's", Firmware: store.Firmware{Version: "1"}})
-	require.NoError(t, err)
-	require.NoError(t, other.Close())
-
 	config := storetest.Config{Durable: place, Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
 	for name, open := range damages(t) {
 		config.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) { return open(t) }
