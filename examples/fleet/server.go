@@ -39,6 +39,17 @@ type serverRole struct {
 	Rollouts  bool          // it runs rollouts
 }
 
+// A pooledStore closes its pool, too.
+type pooledStore struct {
+	*postgres.Store
+	pool *pgxpool.Pool
+}
+
+func (s *pooledStore) Close() error {
+	defer s.pool.Close()
+	return s.Store.Close()
+}
+
 // serverReady has the addresses of a listening server.
 type serverReady struct{ CoAP, HTTP string }
 
@@ -164,13 +175,16 @@ func (s *server) open(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		context.AfterFunc(ctx, pool.Close) // which waits for the store
 		if err := postgres.Migrate(ctx, pool); err != nil {
+			pool.Close()
 			return err
 		}
-		if db, err = postgres.Standby(ctx, pool, postgres.Config{Namespace: filepath.Base(s.role.Dir)}); err != nil {
+		records, err := postgres.Standby(ctx, pool, postgres.Config{Namespace: filepath.Base(s.role.Dir)})
+		if err != nil {
+			pool.Close()
 			return err
 		}
+		db = &pooledStore{records, pool}
 	case !s.role.Memory:
 		if db, err = bolt.Open(s.database(), bolt.Config{}); err != nil {
 			return err

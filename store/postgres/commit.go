@@ -211,7 +211,7 @@ func (s *Store) try(ctx context.Context, group []*commit) error {
 			return nil
 		}
 		pg, answered := errors.AsType[*pgconn.PgError](err)
-		if answered && pg.Severity == "FATAL" {
+		if answered && pg.SeverityUnlocalized == "FATAL" {
 			answered = false // the connection has ended, perhaps after the commit
 		}
 		switch {
