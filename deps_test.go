@@ -63,7 +63,7 @@ var house = map[string]houseRule{
 	"internal/mutate":              {},
 	"internal/problem":             {http: true},
 	"internal/peers":               {own: []string{"internal/peers"}},
-	"internal/pgtest":              {others: []string{pgx}},
+	"internal/pgtest":              {},
 	"internal/testkit":             {},
 	"internal/work":                {},
 	"internal/udp":                 {others: []string{xsys}},
@@ -205,7 +205,7 @@ func TestWhatIsLinked(t *testing.T) {
 	packages := listDeps(t)
 	for importPath, p := range packages {
 		path, ours := below(importPath)
-		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "internal/pgtest", "store/storetest/...", "examples/..."}, path) {
+		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "store/storetest/...", "examples/..."}, path) {
 			continue
 		}
 		for _, dep := range p.Deps {

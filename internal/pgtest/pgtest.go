@@ -4,7 +4,6 @@ package pgtest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +17,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Server is a PostgreSQL server that listens on a socket in its folder only.
@@ -161,14 +158,23 @@ func (s *Server) Start() error {
 	if err := s.child.Start(); err != nil {
 		return err
 	}
+	if err := s.answers(s.URL()); err != nil {
+		s.stop()
+		return fmt.Errorf("pgtest: the server does not answer: %w: %s", err, log.String())
+	}
+	return nil
+}
+
+// answers waits until a query is answered there. It asks with psql: this package, which the root
+// module has for its nested ones, is no reason for a driver in the root's go.mod.
+func (s *Server) answers(url string) error {
 	for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
-		conn, err := pgconn.Connect(context.Background(), s.URL())
+		out, err := s.Command("psql", "-qXc", "SELECT 1", "-d", url).CombinedOutput()
 		if err == nil {
-			return conn.Close(context.Background())
+			return nil
 		}
-		if time.Since(began) > 20*time.Second {
-			s.stop()
-			return fmt.Errorf("pgtest: the server does not answer: %w: %s", err, log.String())
+		if errors.Is(err, exec.ErrNotFound) || time.Since(began) > 20*time.Second {
+			return fmt.Errorf("%w: %s", err, out)
 		}
 	}
 }
@@ -250,14 +256,8 @@ max_client_conn = 200
 		_ = pooler.Wait() // it was killed
 	})
 	url = "postgres:///postgres?user=postgres&port=6432&host=" + dir
-	for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
-		conn, err := pgconn.Connect(context.Background(), url)
-		if err == nil {
-			_ = conn.Close(context.Background())
-			return url
-		}
-		if time.Since(began) > 20*time.Second {
-			t.Fatalf("PgBouncer does not answer: %v: %s", err, log.String())
-		}
+	if err := s.answers(url); err != nil {
+		t.Fatalf("PgBouncer does not answer: %v: %s", err, log.String())
 	}
+	return url
 }
