@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,7 @@ var house = map[string]houseRule{
 	"internal/index":               {},
 	"internal/names":               {},
 	"internal/record":              {},
+	"internal/modules":             {others: []string{xmod}},
 	"internal/mutate":              {},
 	"internal/problem":             {http: true},
 	"internal/peers":               {own: []string{"internal/peers"}},
@@ -113,16 +115,35 @@ func (p goPackage) module() string {
 	return p.Module.Path
 }
 
-// listDeps returns the packages of ./... and all that they link, by import path.
-func listDeps(t *testing.T) map[string]goPackage {
+// workspace leaves a test of all modules out where there is one only: with GOWORK=off, and in the
+// module cache of a user.
+func workspace(t *testing.T) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", "./...")
+	work := strings.TrimSpace(goCommand(t, "env", "GOWORK"))
+	if _, err := os.Stat("examples"); err != nil || work == "off" {
+		t.Skip("this test is about the repository, with all its modules")
+	}
+	require.NotEmpty(t, work, "go.work is missing")
+}
+
+// goCommand runs the go command and returns what it prints.
+func goCommand(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	require.NoError(t, err, "%s", stderr.String())
+	return string(out)
+}
+
+// listDeps returns the packages of all modules and all that they link, by import path.
+func listDeps(t *testing.T) map[string]goPackage {
+	t.Helper()
+	workspace(t)
+	out := goCommand(t, "list", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", "work")
 	packages := map[string]goPackage{}
-	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+	for decoder := json.NewDecoder(strings.NewReader(out)); ; {
 		var p goPackage
 		err := decoder.Decode(&p)
 		if errors.Is(err, io.EOF) {
@@ -243,17 +264,27 @@ func TestWhatIsLinked(t *testing.T) {
 	}
 }
 
-// TestDependencies holds the modules that are linked at all, examples included, to a list, so that
-// a new one is a line that somebody reviews.
+// TestDependencies holds what each module links of others, by module, to a list, so that a new one
+// is a line that somebody reviews.
 func TestDependencies(t *testing.T) {
-	var lines []string
-	for importPath, p := range listDeps(t) {
-		if _, ours := below(importPath); !p.Standard && !ours {
-			lines = append(lines, p.Module.Path+" "+p.Module.Version+"\n")
+	packages := listDeps(t)
+	linked := map[string][]string{}
+	for importPath, p := range packages {
+		if _, ours := below(importPath); !ours {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if _, ours := below(dep); !packages[dep].Standard && !ours {
+				linked[p.module()] = append(linked[p.module()], "\t"+packages[dep].Module.Path+" "+packages[dep].Module.Version+"\n")
+			}
 		}
 	}
-	slices.Sort(lines)
-	golden(t, filepath.Join("testdata", "dependencies.golden"), strings.Join(slices.Compact(lines), ""))
+	var text strings.Builder
+	for _, of := range slices.Sorted(maps.Keys(linked)) {
+		slices.Sort(linked[of])
+		text.WriteString(of + "\n" + strings.Join(slices.Compact(linked[of]), ""))
+	}
+	golden(t, filepath.Join("testdata", "dependencies.golden"), text.String())
 }
 
 // golden compares text with a file, or writes it with -update.

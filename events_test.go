@@ -22,6 +22,7 @@ type eventName struct{ constant, value, doc string }
 // TestEventNames holds the names of the journal's lines together: the constants of firmware/fsm and
 // firmware, the code that writes lines, the table in doc/events.md, and what documents show.
 func TestEventNames(t *testing.T) {
+	workspace(t)
 	machine, manager := eventNames(t, "firmware/fsm/journal.go"), eventNames(t, "firmware/words.go")
 	names := slices.Concat(manager, machine)
 	values, constants := map[string]string{}, map[string]bool{}

@@ -159,14 +159,14 @@ func (w *readmeWorld) program(dir string) func(version string) (path string) {
 	here, err := os.Getwd()
 	require.NoError(w.t, err)
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(here, "examples", "readme", "main.go"): source,
+		filepath.Join(here, "internal", "readme", "main.go"): source,
 	}})
 	require.NoError(w.t, err)
 	require.NoError(w.t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
 	return func(version string) string {
 		path := filepath.Join(dir, "sensor-"+version)
 		out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-ldflags", "-s -w -X main.version="+version,
-			"-o", path, "./examples/readme").CombinedOutput()
+			"-o", path, "./internal/readme").CombinedOutput()
 		require.NoError(w.t, err, "%s", out)
 		return path
 	}

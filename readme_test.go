@@ -29,6 +29,7 @@ func TestReadme(t *testing.T) {
 // TestReadmeNamesWhatThereIs holds the flags and the calls that the README names to those that
 // there are.
 func TestReadmeNamesWhatThereIs(t *testing.T) {
+	workspace(t)
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	options, err := os.ReadFile("examples/server/options.go")
@@ -46,6 +47,7 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 // TestGuides: each Go snippet of a guide in doc is part of a Go file, so that it compiles.
 // Comments, empty lines and indentation do not count.
 func TestGuides(t *testing.T) {
+	workspace(t)
 	flat := func(text string) string {
 		var lines []string
 		for line := range strings.Lines(text) {
@@ -85,6 +87,7 @@ func TestGuides(t *testing.T) {
 // TestGuidesName: a link of a guide whose text is code, as [`Start`](../firmware/manager.go), leads
 // to a file. If that is a Go file, it declares a function, method, type or value of that name.
 func TestGuidesName(t *testing.T) {
+	workspace(t)
 	guides, err := filepath.Glob("doc/*.md")
 	require.NoError(t, err)
 	links := 0

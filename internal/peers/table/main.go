@@ -1,7 +1,7 @@
 // Command table makes a table of peers from the output of "go test -json", and prints what go test
 // would print without -json:
 //
-//	go test -json ./... | go run ./internal/peers/table INTEROP.md
+//	go test -json work | go run ./internal/peers/table INTEROP.md
 //
 // It fails if a test failed, or if the table in the file differs; with -update it writes the file.
 package main
