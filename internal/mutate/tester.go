@@ -29,6 +29,10 @@ func newTester(env environment) (*tester, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Chmod(tmp, 0o711); err != nil { // for a database of a test, which runs as another account
+		removeAll(tmp)
+		return nil, err
+	}
 	return &tester{dir: env.dir, tmp: tmp}, nil
 }
 
