@@ -63,6 +63,7 @@ func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {
 // and say themselves what version they are, and comes back from packages that are no program, or
 // that crash.
 func TestDeviceOfReadme(t *testing.T) {
+	workspace(t) // a module cache takes no overlay
 	if runtime.GOOS == "windows" {
 		t.Skip("a process of Windows cannot become another program")
 	}

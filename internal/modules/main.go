@@ -22,8 +22,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 func main() {
@@ -53,6 +55,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// A signal ends the command, which is in the same group of processes, and then the copy goes.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM)
 	temp, err := os.MkdirTemp("", "otago-modules-")
 	if err != nil {
 		return err
