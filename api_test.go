@@ -23,7 +23,7 @@ import (
 // Packages that share a budget are named together. Constants and variables are listed in the golden
 // files, and not counted.
 var budgets = map[string]int{
-	"lwm2m":                     198,
+	"lwm2m":                     200,
 	"firmware/fsm":              83,
 	"firmware, firmware/device": 130,
 }

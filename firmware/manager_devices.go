@@ -17,6 +17,8 @@ type DeviceInfo struct {
 	// Online reports whether the registration is valid and the device can be reached, as
 	// lwm2m.Server.Reachable says.
 	Online bool
+	// Presence says whether it can be asked now, as lwm2m.Server.Presence does.
+	Presence lwm2m.Presence
 }
 
 // Device returns what the store knows of an endpoint, and whether it is online. It has a
@@ -82,6 +84,7 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	if r, ok := m.srv.Registration(d.Endpoint); ok {
 		k.Registration.Address, k.Registration.LastSeen = r.Address.String(), r.LastSeen
 		k.Online = m.srv.Reachable(d.Endpoint)
+		k.Presence = m.srv.Presence(d.Endpoint)
 	}
 	return k
 }

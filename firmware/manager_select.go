@@ -27,6 +27,8 @@ type Selector struct {
 	VersionBelow string `json:"version_below,omitempty"`
 	// Registered selects devices whose registration has not ended.
 	Registered bool `json:"registered,omitempty"`
+	// Contains is a part of the endpoint, in upper or lower case.
+	Contains string `json:"contains,omitempty"`
 }
 
 // Check returns a *RequestError if no device could fit the selector: its text is no value of a
@@ -40,7 +42,7 @@ func (s Selector) Check() error {
 		most         int
 	}{
 		{"manufacturer", s.Manufacturer, store.MaxFact}, {"model", s.Model, store.MaxFact}, {"hardware", s.Hardware, store.MaxFact},
-		{"version", s.Version, store.MaxText}, {"version_below", s.VersionBelow, store.MaxText},
+		{"version", s.Version, store.MaxText}, {"version_below", s.VersionBelow, store.MaxText}, {"contains", s.Contains, store.MaxText},
 	} {
 		if problem := names.Check(text.value, 0, text.most); problem != "" {
 			return &RequestError{Field: text.field, Problem: problem}
@@ -55,7 +57,7 @@ func (s Selector) Check() error {
 // Match reports whether a device fits the selector.
 func (s Selector) Match(d *store.Device) bool {
 	q := s.query()
-	return q.Selects(d) && (s.VersionBelow == "" || lower(d.Firmware.Version, s.VersionBelow))
+	return q.Selects(d) && (q.Filter == nil || q.Filter(*d)) && (s.VersionBelow == "" || lower(d.Firmware.Version, s.VersionBelow))
 }
 
 // query returns a query for all fields except VersionBelow.
@@ -65,6 +67,9 @@ func (s Selector) query() store.DeviceQuery {
 	}
 	if s.Version != "" {
 		q.Versions = []string{s.Version}
+	}
+	if part := strings.ToLower(s.Contains); part != "" {
+		q.Filter = func(d store.Device) bool { return strings.Contains(strings.ToLower(d.Endpoint), part) }
 	}
 	return q
 }
@@ -136,7 +141,10 @@ func (m *Manager) selection(ctx context.Context, s Selector) (q store.DeviceQuer
 		return q, false, err
 	}
 	if len(counts.Versions) == store.MaxDeviceCounts { // there may be more
-		q.Filter = func(d store.Device) bool { return lower(d.Firmware.Version, s.VersionBelow) }
+		named := q.Filter
+		q.Filter = func(d store.Device) bool {
+			return lower(d.Firmware.Version, s.VersionBelow) && (named == nil || named(d))
+		}
 		return q, true, nil
 	}
 	for _, c := range counts.Versions {

@@ -77,6 +77,8 @@ func TestSelect(t *testing.T) {
 			{firmware.Selector{VersionBelow: "v2"}, []string{"d0", "d1", "d2", "d6", "d7"}},
 			{firmware.Selector{VersionBelow: "1.10", Manufacturer: "Acme", Hardware: "B"}, []string{"d0", "d1", "d7"}},
 			{firmware.Selector{VersionBelow: "0.1"}, nil},
+			{firmware.Selector{Contains: "D7"}, []string{"d7"}},
+			{firmware.Selector{Contains: "1", VersionBelow: "2.0"}, []string{"d1"}},
 			{firmware.Selector{Version: "1.9.0", VersionBelow: "2.0"}, []string{"d1"}},
 			{firmware.Selector{Version: "2.0", VersionBelow: "2.0"}, nil},
 			{firmware.Selector{Version: "odd", VersionBelow: "2.0"}, nil},

@@ -140,6 +140,42 @@ func (s *Server) Reachable(endpoint string) bool {
 	return d != nil && d.reachable && s.holds(d, s.now())
 }
 
+// Presence says whether a device can be asked now.
+type Presence string
+
+// The values of Presence. They exclude each other.
+const (
+	Away      Presence = "" // not registered, as Registered says
+	Listening Presence = "listening"
+	Asleep    Presence = "asleep" // in queue mode, and does not listen now
+	Silent    Presence = "silent" // left the last request unanswered, or is not Reachable
+)
+
+// Presence returns whether the endpoint can be asked now.
+func (s *Server) Presence(endpoint string) Presence {
+	s.ensureLoaded()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byEndpoint.Get(endpoint)
+	if d == nil {
+		return Away
+	}
+	return s.presence(d, s.now())
+}
+
+// presence is Presence of a device. s.mu is held.
+func (s *Server) presence(d *device, now time.Duration) Presence {
+	switch {
+	case !s.holds(d, now):
+		return Away
+	case !d.reachable || !d.queue() && !d.awake:
+		return Silent
+	case !d.awake:
+		return Asleep
+	}
+	return Listening
+}
+
 // Registrations returns the registrations of all endpoints, also ended ones, in no order. It may
 // miss registrations that begin or end meanwhile.
 func (s *Server) Registrations() iter.Seq[Registration] {
@@ -163,9 +199,8 @@ func (s *Server) Registrations() iter.Seq[Registration] {
 }
 
 // Count returns how many endpoints are registered, among those that selects reports, or with nil
-// among all: how many listen, how many are in queue mode and sleep, and how many are silent. A
-// silent device has left the last request unanswered, or there is no way to it (see Reachable).
-// Count looks at every registration in memory.
+// among all: how many of each [Presence] but Away there are. Count looks at every registration in
+// memory.
 func (s *Server) Count(selects func(endpoint string) bool) (listening, asleep, silent int) {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -181,13 +216,12 @@ func (s *Server) Count(selects func(endpoint string) bool) (listening, asleep, s
 	for part := range slices.Chunk(all, some) {
 		s.mu.Lock()
 		for now, i := s.now(), 0; i < len(part); i++ {
-			switch d := part[i]; {
-			case !s.holds(d, now):
-			case !d.reachable || !d.queue() && !d.awake:
+			switch s.presence(part[i], now) {
+			case Silent:
 				silent++
-			case !d.awake:
+			case Asleep:
 				asleep++
-			default:
+			case Listening:
 				listening++
 			}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -234,6 +235,12 @@ func TestFilters(t *testing.T) {
 		"state=downloading":                    {},
 		"state=idle&outcome=&image=" + image:   {a},
 		"state=idle&outcome=cancelled&endpoint=zz": {},
+		"reason=operator":                          {b},
+		"reason=deadline":                          {},
+		"whose=operator":                           {},
+		"contains=B+C":                             {a},
+		"contains=" + strings.ToLower(b[8:]):       {b},
+		"contains=nothing":                         {},
 	} {
 		got := []string{}
 		for _, u := range decode[struct{ Items []update }](t, s.get("/api/v1/updates?"+query)).Items {
@@ -471,4 +478,28 @@ func TestDeleteDevice(t *testing.T) {
 	requireProblem(t, s.get(device), http.StatusNotFound, "not-found")
 	requireProblem(t, s.do(http.MethodDelete, device, nil), http.StatusNotFound, "not-found")
 	require.Equal(t, http.StatusOK, s.get("/api/v1/updates/"+id).StatusCode)
+}
+
+// TestPartsOfNames searches images and rollouts by a part of a name, over pages.
+func TestPartsOfNames(t *testing.T) {
+	inFleet(t, rollout.Config{}, httpapi.Config{}, func(m *many) {
+		m.fleet(1, nil)
+		for _, name := range []string{"spring 1", "spring 2"} {
+			a := m.post("/api/v1/rollouts", `{"name": "`+name+`", "image": "`+m.image+`", "targets": {"select": {}}}`, "Content-Type", jsonType)
+			require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
+		}
+		for path, want := range map[string]int{
+			"images?contains=" + m.image[:6]: 1, "images?contains=1.1": 1, "images?contains=9.9": 0,
+			"rollouts?contains=SPR": 2, "rollouts?contains=spring+1&limit=1": 1, "rollouts?contains=autumn": 0,
+		} {
+			require.Len(t, decode[struct{ Items []any }](t, m.get("/api/v1/"+path)).Items, want, path)
+		}
+		for _, list := range []string{"images", "devices", "updates", "rollouts"} {
+			wrong := requireProblem(t, m.get("/api/v1/"+list+"?contains="), http.StatusBadRequest, "invalid-query")
+			require.Equal(t, "contains", wrong.Field)
+		}
+		for _, query := range []string{"reason=", "whose=", "whose=mine"} {
+			requireProblem(t, m.get("/api/v1/updates?"+query), http.StatusBadRequest, "invalid-query")
+		}
+	})
 }

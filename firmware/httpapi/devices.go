@@ -11,6 +11,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -27,9 +28,25 @@ func (a *api) listDevices(w http.ResponseWriter, r *http.Request, req request) e
 	if err != nil {
 		return err
 	}
+	state, err := req.query.state()
+	if err != nil {
+		return err
+	}
 	devices := a.manager.Select(r.Context(), selector, after, limit+1)
+	if state != "" {
+		devices = fitting(a.manager.Select(r.Context(), selector, after, store.MaxSkipped), func(d firmware.DeviceInfo) bool {
+			return stateOf(d) == state
+		})
+	}
 	return writePage(w, limit, "devices", devices, func(d firmware.DeviceInfo) string { return d.Endpoint }, viewDevice)
 }
+
+// deviceStates are the states of devices, as clients see them.
+var deviceStates = map[lwm2m.Presence]string{
+	lwm2m.Listening: "registered", lwm2m.Asleep: "asleep", lwm2m.Silent: "silent", lwm2m.Away: "not_registered",
+}
+
+func stateOf(d firmware.DeviceInfo) string { return deviceStates[d.Presence] }
 
 func (a *api) deleteDevice(w http.ResponseWriter, r *http.Request, req request) error {
 	if err := a.manager.DeleteDevice(r.Context(), req.endpoint); err != nil {
@@ -87,6 +104,7 @@ type deviceView struct {
 	Lifetime   int64        `json:"lifetime"` // seconds
 	Queue      bool         `json:"queue_mode"`
 	Online     bool         `json:"online"`
+	State      string       `json:"state"`
 	Registered time.Time    `json:"registered,omitzero"`
 	LastSeen   time.Time    `json:"last_seen,omitzero"`
 	Attributes labels       `json:"attributes"` // further parameters of the Register
@@ -225,6 +243,7 @@ func viewDevice(d firmware.DeviceInfo) deviceView {
 		Lifetime:   int64(d.Registration.Lifetime / time.Second),
 		Queue:      d.Registration.Queue,
 		Online:     d.Online,
+		State:      stateOf(d),
 		Registered: d.Registration.Registered,
 		LastSeen:   instant(d.Registration.LastSeen),
 		Attributes: viewAttributes(d.Registration.Attributes),

@@ -88,6 +88,13 @@ func TestSelectDevices(t *testing.T) {
 		"hardware=B":                         {},
 		"version_below=2":                    {"d0", "d1", "d2"},
 		"version_below=1.10&label.site=oslo": {"d0", "d1"},
+		"contains=D":                         {"d0", "d1", "d2", "d3", "d4", "d5"},
+		"contains=2":                         {"d2"},
+		"contains=2&model=S1":                {},
+		"contains=d&version_below=1.5":       {"d0"},
+		"state=not_registered":               {"d0", "d1", "d2", "d3", "d4", "d5"}, // the server itself has not seen them
+		"state=silent":                       {},
+		"state=not_registered&model=S1":      {"d1", "d3", "d5"},
 	} {
 		for _, limit := range []string{"", "&limit=2"} {
 			got := []string{}
@@ -114,6 +121,7 @@ func TestSelectDevices(t *testing.T) {
 	require.False(t, d.Facts.Read.IsZero())
 	for query, field := range map[string]string{
 		"label.Site=oslo": "label.", "label.=x": "label.", "label=site=oslo": "label", "model=": "model", "version=": "version",
+		"contains=": "contains", "state=": "state", "state=away": "state",
 		"version_below=newest": "version_below", "version_below=": "version_below", "registered=false": "registered", "registered=": "registered",
 		"model=%00": "model", "label.a=1&label.a=2": "label.a", "sort=x": "sort",
 	} {

@@ -13,11 +13,11 @@
 //
 //	POST   /api/v1/images?version=V&name=N           body: application/octet-stream; answers with the image, also if it exists already;
 //	                                                 ?manufacturer, ?model, ?hardware say for which devices it is made
-//	GET    /api/v1/images                            ?limit, ?cursor
+//	GET    /api/v1/images                            ?limit, ?cursor, ?contains
 //	GET    /api/v1/images/{image}
 //	DELETE /api/v1/images/{image}                    409 while an active update needs it, or the program that runs the server
 //	GET    /api/v1/devices                           ?limit, ?cursor, ?label.NAME, ?manufacturer, ?model, ?hardware, ?version,
-//	                                                 ?version_below, ?registered=true: each device that fits all of them
+//	                                                 ?version_below, ?registered=true, ?state, ?contains: each device that fits all of them
 //	GET    /api/v1/devices/{endpoint}                the endpoint is percent-encoded
 //	PUT    /api/v1/devices/{endpoint}/labels         body: application/json, {"site": "oslo"}; replaces all its labels
 //	GET    /api/v1/fleet                             how many devices there are, by state, version and model
@@ -31,7 +31,7 @@
 //	GET    /api/v1/devices/{endpoint}/requests/{request}    the answer to a request with ?wait=false
 //	DELETE /api/v1/devices/{endpoint}/requests/{request}    ends it, if it still waits
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
-//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label, ?order
+//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?reason, ?state, ?whose, ?label, ?contains, ?order
 //	GET    /api/v1/counts                            how many updates there are, by image and outcome; ?image
 //	GET    /api/v1/updates/{update}                  with its journal
 //	DELETE /api/v1/updates/{update}                  with its journal; 409 while it is active, unless its record is damaged
@@ -39,7 +39,7 @@
 //	POST   /api/v1/updates/{update}/hold             body: application/json; keeps the update from executing
 //	POST   /api/v1/updates/{update}/release          body: application/json; ends the hold of one holder
 //	POST   /api/v1/updates/{update}/served           the device has fetched the whole package from another server
-//	GET    /api/v1/rollouts                          ?limit, ?cursor, ?state=active
+//	GET    /api/v1/rollouts                          ?limit, ?cursor, ?state=active, ?contains
 //	POST   /api/v1/rollouts                          body: application/json; header Idempotency-Key; ?dry_run=true makes none
 //	GET    /api/v1/rollouts/{rollout}
 //	PATCH  /api/v1/rollouts/{rollout}                body: application/json; concurrency, rate, max_failure, window, end_at, notes
@@ -292,7 +292,13 @@
 // The parameters of devices select those that fit all of them: ?label.site=oslo a label,
 // ?manufacturer=, ?model=, ?hardware= and ?version= a value that the device reports, byte by byte.
 // ?version_below=2.0 selects devices that run a semantic version lower than 2.0, and none whose
-// version is something else. ?registered=true selects devices whose registration has not ended.
+// version is something else. ?registered=true selects devices whose registration has not ended,
+// ?state= those of one state of the fleet (below).
+//
+// ?contains= selects by a part of a name, in upper or lower case: of a device's endpoint, of an
+// update's id or endpoint, of a rollout's id or name, of an image's id or of its name and version,
+// such as "sensor 1.1.0". Of updates ?reason= selects those that ended for it, and ?whose= active
+// ones that wait for the device, the operator or this server.
 //
 // The fleet is
 //
@@ -329,14 +335,15 @@
 // A device is
 //
 //	{"endpoint": "dev", "address": "192.0.2.7:5683", "transport": "coap", "lwm2m_version": "1.1", "lifetime": 300,
-//	 "queue_mode": false, "online": true, "registered": "...", "last_seen": "...",
+//	 "queue_mode": false, "online": true, "state": "registered", "registered": "...", "last_seen": "...",
 //	 "attributes": {"site": "north"}, "labels": {"site": "oslo"},
 //	 "facts": {"manufacturer": "Acme", "model": "S1", "hardware": null, "zone": "Europe/Oslo", "offset": "+01:00", "read": "..."},
 //	 "firmware": {"state": "idle", "result": {"code": 0, "name": "default"}, "version": "1.0.0",
 //	              "protocols": ["coap", "http"], "delivery": "both", "holds_package": null, "read": "..."}}
 //
 // where online says that the device is registered and, as far as the server knows, reachable: it is
-// false once the device's connection has ended. attributes are the further parameters of its
+// false once the device's connection has ended. state is that of the fleet: registered, asleep,
+// silent or not_registered. attributes are the further parameters of its
 // Register, which LwM2M does not define. labels are what the operators said of the device, of which
 // PUT .../labels replaces all: at most 32, with names of a to z, 0 to 9 and -, and values of up to
 // 63 bytes. Only DELETE of the device removes them. facts are what the device says of itself in

@@ -21,7 +21,16 @@ func (a *api) listImages(w http.ResponseWriter, r *http.Request, req request) er
 	if err != nil {
 		return err
 	}
+	has, err := req.query.part()
+	if err != nil {
+		return err
+	}
 	images := a.images.List(r.Context(), store.ImageQuery{After: after, Limit: limit + 1})
+	if has != nil {
+		images = fitting(a.images.List(r.Context(), store.ImageQuery{After: after, Limit: store.MaxSkipped}), func(i firmware.Image) bool {
+			return has(i.ID, i.Name+" "+i.Version)
+		})
+	}
 	return writePage(w, limit, "images", images, func(i firmware.Image) string { return i.ID }, viewImage)
 }
 

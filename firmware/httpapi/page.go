@@ -106,6 +106,25 @@ func writePage[R, V any](
 	return nil
 }
 
+// fitting yields those of a page of store.MaxSkipped records that fit a condition of which the
+// store knows nothing. If there may be more records it ends with store.ErrShort.
+func fitting[R any](records iter.Seq2[R, error], fits func(R) bool) iter.Seq2[R, error] {
+	return func(yield func(R, error) bool) {
+		n := 0
+		var last R
+		for r, err := range records {
+			if (err != nil || fits(r)) && !yield(r, err) {
+				return
+			}
+			last = r
+			n++
+		}
+		if n >= store.MaxSkipped {
+			yield(last, store.ErrShort)
+		}
+	}
+}
+
 // appendJSON implements appender. A page of a thousand updates takes a third of the time that it
 // takes package json.
 func (u *updateView) appendJSON(b []byte) []byte {

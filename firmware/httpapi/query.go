@@ -87,10 +87,10 @@ func (q query) labels() (map[string]string, error) {
 func (q query) selector() (firmware.Selector, error) {
 	s := firmware.Selector{
 		Manufacturer: q.get("manufacturer"), Model: q.get("model"), Hardware: q.get("hardware"),
-		Version: q.get("version"), VersionBelow: q.get("version_below"), Registered: q.has("registered"),
+		Version: q.get("version"), VersionBelow: q.get("version_below"), Registered: q.has("registered"), Contains: q.get("contains"),
 	}
 	// An empty value, perhaps one that a page left out by mistake, would select everything.
-	for _, name := range []string{"manufacturer", "model", "hardware", "version", "version_below"} {
+	for _, name := range []string{"manufacturer", "model", "hardware", "version", "version_below", "contains"} {
 		if q.has(name) && q.get(name) == "" {
 			return s, invalidQuery(name, name+" is empty")
 		}
@@ -114,6 +114,34 @@ func (q query) selector() (firmware.Selector, error) {
 		return s, invalidQuery(name, wrong.Field+" "+wrong.Problem)
 	}
 	return s, nil
+}
+
+// state returns the state that devices must be in, "" for any.
+func (q query) state() (string, error) {
+	if !q.has("state") {
+		return "", nil
+	}
+	for _, state := range deviceStates {
+		if state == q.get("state") {
+			return state, nil
+		}
+	}
+	return "", invalidQuery("state", "state must be registered, asleep, silent or not_registered")
+}
+
+// part returns a function that reports whether one of some texts has the part that the query wants,
+// in upper or lower case; nil if it wants none.
+func (q query) part() (func(texts ...string) bool, error) {
+	if !q.has("contains") {
+		return nil, nil
+	}
+	if problem := names.Check(q.get("contains"), 1, maxEndpoint); problem != "" {
+		return nil, invalidQuery("contains", "contains "+problem)
+	}
+	part := strings.ToLower(q.get("contains"))
+	return func(texts ...string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(strings.ToLower(text), part) })
+	}, nil
 }
 
 // limit returns the requested size of a page.

@@ -166,8 +166,18 @@ func (a *api) listRollouts(w http.ResponseWriter, r *http.Request, req request) 
 	if q.After, err = req.query.cursor("rollouts"); err != nil {
 		return err
 	}
-	key := func(r rollout.Rollout) string { return r.ID }
-	return writePage(w, limit, "rollouts", a.rollouts.List(r.Context(), q), key, viewRollout)
+	has, err := req.query.part()
+	if err != nil {
+		return err
+	}
+	if has != nil {
+		q.Limit = store.MaxSkipped
+	}
+	list := a.rollouts.List(r.Context(), q)
+	if has != nil {
+		list = fitting(list, func(r rollout.Rollout) bool { return has(r.ID, r.Name) })
+	}
+	return writePage(w, limit, "rollouts", list, func(r rollout.Rollout) string { return r.ID }, viewRollout)
 }
 
 func (a *api) getRollout(w http.ResponseWriter, r *http.Request, req request) error {

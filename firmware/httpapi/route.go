@@ -62,7 +62,7 @@ func (a *api) ofMany() []route {
 	paging := []string{"limit", "cursor"}
 	routes := []route{
 		{"rollouts", map[string]*call{
-			http.MethodGet: {action: ReadRollouts, query: append(paging[:2:2], "state"), serve: a.ofRollouts(a.listRollouts)},
+			http.MethodGet: {action: ReadRollouts, query: append(paging[:2:2], "state", "contains"), serve: a.ofRollouts(a.listRollouts)},
 			http.MethodPost: {
 				action: WriteRollouts, query: []string{"dry_run"}, contentType: applicationJSON, serve: a.ofRollouts(a.addRollout),
 			},
@@ -95,7 +95,7 @@ func (a *api) singles() []route {
 	write := []string{"format", "timeout", "wait"}
 	return []route{
 		{"images", map[string]*call{
-			http.MethodGet:  {action: ReadImages, query: paging, serve: a.listImages},
+			http.MethodGet:  {action: ReadImages, query: append(paging[:2:2], "contains"), serve: a.listImages},
 			http.MethodPost: {action: WriteImages, query: []string{"version", "name", "manufacturer", "model", "hardware"}, contentType: octetStream, serve: a.addImage},
 		}},
 		{"images/{image}", map[string]*call{
@@ -104,7 +104,7 @@ func (a *api) singles() []route {
 		}},
 		{"devices", map[string]*call{http.MethodGet: {
 			action: ReadDevices, serve: a.listDevices,
-			query: append(paging[:2:2], "label.", "manufacturer", "model", "hardware", "version", "version_below", "registered"),
+			query: append(paging[:2:2], "label.", "manufacturer", "model", "hardware", "version", "version_below", "registered", "contains", "state"),
 		}}},
 		{"devices/{endpoint}/labels", map[string]*call{
 			http.MethodPut: {action: WriteDevices, contentType: applicationJSON, serve: a.putLabels},
@@ -131,7 +131,7 @@ func (a *api) singles() []route {
 		{"updates", map[string]*call{
 			http.MethodGet: {
 				action: ReadUpdates, serve: a.listUpdates,
-				query: append(paging, "endpoint", "image", "label", "order", "outcome", "state"),
+				query: append(paging[:2:2], "endpoint", "image", "label", "order", "outcome", "state", "reason", "whose", "contains"),
 			},
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, read: readStart, serve: a.startUpdate},
 		}},

@@ -237,8 +237,28 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 		// The state of an update that has ended is idle.
 		q.Active = q.Active || state != fsm.Idle
 	}
-	if byState {
-		q.Filter = func(u store.Update) bool { return u.Machine.State == state }
+	reason, whose := query.get("reason"), fsm.Whose(query.get("whose"))
+	switch whose {
+	case fsm.WhoseDevice, fsm.WhoseOperator, fsm.WhoseServer:
+		q.Active = true
+	default:
+		if query.has("whose") {
+			return invalidQuery("whose", "whose must be device, operator or server")
+		}
+	}
+	if query.has("reason") && (reason == "" || len(reason) > maxID) {
+		return invalidQuery("reason", "reason must be the reason of an update that has ended, such as device_result")
+	}
+	has, err := query.part()
+	if err != nil {
+		return err
+	}
+	if byState || reason != "" || whose != "" || has != nil {
+		q.Filter = func(u store.Update) bool {
+			m := &u.Machine
+			return (!byState || m.State == state) && (reason == "" || string(m.Reason) == reason) &&
+				(whose == "" || m.Active() && m.Wait.Whose == whose) && (has == nil || has(u.ID, u.Endpoint))
+		}
 	}
 	return nil
 }
