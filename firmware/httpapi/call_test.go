@@ -314,6 +314,7 @@ func TestDevices(t *testing.T) {
 		s.register(endpoint, store.RegistrationRecord{
 			ID: "r1", Address: "192.0.2.1:56830", Transport: "coap", Version: "1.1", Lifetime: 5 * time.Minute, Queue: true,
 			Registered: time.Now(), LastSeen: time.Now(), Attributes: "site=north&n=a%26b",
+			Links: "</1/0>,</3>;ver=1.1,</3/0>,</30000>",
 		})
 	}
 	for _, endpoint := range endpoints {
@@ -330,6 +331,11 @@ func TestDevices(t *testing.T) {
 		require.Equal(t, "1.1", d["lwm2m_version"])
 		require.EqualValues(t, 300, d["lifetime"])
 		require.Equal(t, true, d["queue_mode"])
+		require.Equal(t, []any{
+			map[string]any{"id": 1.0, "name": "LwM2M Server", "version": "1.0", "instances": []any{0.0}},
+			map[string]any{"id": 3.0, "name": "Device", "version": "1.1", "instances": []any{0.0}},
+			map[string]any{"id": 30000.0, "name": "", "version": "1.0", "instances": []any{}},
+		}, d["objects"])
 		require.Equal(t, map[string]any{"site": "north", "n": "a&b"}, d["attributes"])
 		require.Equal(t, map[string]any{
 			"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil, "holds_package": nil,

@@ -61,7 +61,9 @@ func (a *api) getDevice(w http.ResponseWriter, r *http.Request, req request) err
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, viewDevice(device))
+	view := viewDevice(device)
+	view.Objects = viewObjects(device, a.modelsOf(req.endpoint))
+	return writeJSON(w, http.StatusOK, view)
 }
 
 // putLabels replaces the labels of a device. The body is an object of names and values.
@@ -111,6 +113,25 @@ type deviceView struct {
 	Labels     labels       `json:"labels"`
 	Facts      factsView    `json:"facts"`
 	Firmware   firmwareView `json:"firmware"`
+	Objects    []objectView `json:"objects,omitzero"` // of a single device
+}
+
+// An objectView is an object that a device has registered.
+type objectView struct {
+	ID        uint16   `json:"id"`
+	Name      string   `json:"name"` // "" without a model
+	Version   string   `json:"version"`
+	Instances []uint16 `json:"instances"`
+}
+
+func viewObjects(d firmware.DeviceInfo, m *models) []objectView {
+	list := lwm2m.Registration{Links: d.Registration.Links}.Objects()
+	views := make([]objectView, len(list.Objects))
+	for i, o := range list.Objects {
+		name, _ := m.name(lwm2m.NewPath(o.ID))
+		views[i] = objectView{o.ID, name, list.Version(o.ID).String(), append([]uint16{}, o.Instances...)}
+	}
+	return views
 }
 
 // In a factsView null means unknown: not read, or not reported by the device.

@@ -120,12 +120,16 @@
 //
 //	{"path": "/3/0/9", "type": "integer", "value": 95, "name": "Battery Level", "unit": "%"}
 //
-// where name and unit come from the server's model of the object, in the version that the device
-// has; they are absent without one. time says when the resource had the value, if the device says
-// so. A body has values of the same form; it may leave out the type if a model has it, or if the
-// value itself says it (a string, true or false, a number with or without a fraction). name, unit
-// and time of a body do not count, so that what was read can be written. A body has each path
-// once, and none below another. Changes answer 204 without a body.
+// and discover=true with {"links": [...]}, a list of paths such as
+//
+//	{"path": "/3/0/9", "name": "Battery Level", "type": "integer", "unit": "%", "operations": "R"}
+//
+// where name, unit, type and operations (R, W, E) come from the server's model of the object, in
+// the version that the device has; they are absent without one. time says when the resource had the
+// value, if the device says so. A body has values of the same form; it may leave out the type if a
+// model has it, or if the value itself says it (a string, true or false, a number with or without a
+// fraction). name, unit and time of a body do not count, so that what was read can be written. A
+// body has each path once, and none below another. Changes answer 204 without a body.
 //
 //	type              value
 //	string, corelnk   a string
@@ -343,17 +347,17 @@
 //
 // where online says that the device is registered and, as far as the server knows, reachable: it is
 // false once the device's connection has ended. state is that of the fleet: registered, asleep,
-// silent or not_registered. attributes are the further parameters of its
-// Register, which LwM2M does not define. labels are what the operators said of the device, of which
-// PUT .../labels replaces all: at most 32, with names of a to z, 0 to 9 and -, and values of up to
-// 63 bytes. Only DELETE of the device removes them. facts are what the device says of itself in
-// Object 3, null as in firmware. lifetime is in seconds, 0 if unlimited. registered
-// and last_seen are absent if the device never registered; read is the time when the server read
-// the firmware's values from the device, absent if it never did. An unknown value of the firmware
-// is null: the server has not read it, or the device lacks the resource, refuses to show it, or
-// leaves it empty. holds_package is the SHA-256 of the package that the device provably holds and
-// has not installed. A firmware that is not the device's main one has a field component. An update
-// is
+// silent or not_registered. attributes are the further parameters of its Register, which LwM2M does
+// not define. labels are what the operators said of the device, of which PUT .../labels replaces
+// all: at most 32, with names of a to z, 0 to 9 and -, and values of up to 63 bytes. Only DELETE of
+// the device removes them. facts are what the device says of itself in Object 3, null as in
+// firmware. lifetime is in seconds, 0 if unlimited. registered and last_seen are absent if the
+// device never registered; read is the time when the server read the firmware's values from the
+// device, absent if it never did. A single device has objects, those of its registration: {"id": 3,
+// "name": "Device", "version": "1.1", "instances": [0]}. An unknown value of the firmware is null:
+// the server has not read it, or the device lacks the resource, refuses to show it, or leaves it
+// empty. holds_package is the SHA-256 of the package that the device provably holds and has not
+// installed. A firmware that is not the device's main one has a field component. An update is
 //
 //	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "labels": {}, "version": "1.1.0", "old_version": "1.0.0",
 //	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,
@@ -377,9 +381,11 @@
 // is to act; by the time until the wait ends or the server checks again. At deadline the server
 // gives up the update. may_still says what the device may still do after its update was cancelled
 // or timed out; the server reads the device once more, so the answer may become more certain within
-// a minute. It is null for other updates. later is {"version": "...", "time": "..."} if the device
-// of an update that succeeded showed another version after that, as rollouts find at the end of a
-// soak; the outcome stays.
+// a minute. It is null for other updates. A single update that is active has if_cancelled, which
+// says what a cancel would come to now: {"may_still": "none", "effect": "the device installs
+// nothing of this update, and runs on with what it has"}. later is {"version": "...", "time":
+// "..."} if the device of an update that succeeded showed another version after that, as rollouts
+// find at the end of a soak; the outcome stays.
 //
 //	phase      waiting, preparing, transferring, transferred, executing, restarting, verifying, ended
 //	state      idle, downloading, downloaded, updating

@@ -286,10 +286,21 @@ func TestMayStill(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	s.stored("01", image, true)
+	would := decode[struct {
+		IfCancelled struct {
+			MayStill string `json:"may_still"`
+			Effect   string
+		} `json:"if_cancelled"`
+	}](t, s.get("/api/v1/updates/01")).IfCancelled
+	require.Equal(t, "unknown", would.MayStill)
+	require.Contains(t, would.Effect, "may still change to 1.1.0, or not")
+	waits := s.get("/api/v1/updates/" + s.start("other", image))
+	require.Contains(t, string(waits.body), `"if_cancelled":{"may_still":"none","effect":"the device installs nothing`)
 	u := decode[heldUpdate](t, s.do(http.MethodPost, "/api/v1/updates/01/cancel", nil))
 	require.Equal(t, "cancelled", u.Outcome)
 	require.NotNil(t, u.MayStill)
 	require.Equal(t, "unknown", *u.MayStill, "Execute was on its way")
+	require.NotContains(t, string(s.get("/api/v1/updates/01").body), "if_cancelled")
 
 	now := time.Now().UTC()
 	for outcome, want := range map[fsm.Outcome]fsm.MayStill{

@@ -168,6 +168,9 @@ func (u *updateView) appendJSON(b []byte) []byte {
 	if u.Journal != nil {
 		b = appendAny(append(b, `,"journal":`...), u.Journal, true, "")
 	}
+	if u.IfCancelled != nil {
+		b = appendAny(append(b, `,"if_cancelled":`...), u.IfCancelled, true, "")
+	}
 	return append(b, '}')
 }
 

@@ -137,6 +137,9 @@ type linkView struct {
 	Name       string             `json:"name,omitempty"`
 	Version    string             `json:"version,omitempty"`   // of an object
 	Dimension  *int               `json:"dimension,omitempty"` // instances of a multiple resource
+	Type       string             `json:"type,omitempty"`      // of a resource with a model, as its unit and operations
+	Unit       string             `json:"unit,omitempty"`
+	Operations string             `json:"operations,omitempty"` // the letters R, W, E
 	Attributes map[string]float64 `json:"attributes,omitempty"`
 }
 
@@ -147,8 +150,11 @@ type linksView struct {
 func viewLinks(found []lwm2m.Discovered, m *models) linksView {
 	v := linksView{Links: make([]linkView, len(found))}
 	for i, d := range found {
-		name, _ := m.name(d.Path)
-		l := linkView{Path: d.Path.String(), Name: name}
+		name, model := m.name(d.Path)
+		l := linkView{Path: d.Path.String(), Name: name, Unit: model.Unit, Operations: model.Operations.String()}
+		if model.Type != lwm2m.TypeNone {
+			l.Type = typeNames[model.Type]
+		}
 		if d.Version != (lwm2m.Version{}) {
 			l.Version = d.Version.String()
 		}

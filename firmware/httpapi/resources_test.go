@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -313,13 +314,12 @@ func TestResourceCalls(t *testing.T) {
 
 		// Discover.
 		require.NoError(t, l.srv.WriteAttributes(t.Context(), oddName, lwm2m.NewPath(objectAll, 0, 1), attributes(t)))
-		var links struct {
-			Links []struct {
-				Path, Name, Version string
-				Dimension           *int
-				Attributes          map[string]float64
-			}
+		type aLink struct {
+			Path, Name, Version, Type, Operations string
+			Dimension                             *int
+			Attributes                            map[string]float64
 		}
+		var links struct{ Links []aLink }
 		require.NoError(t, json.Unmarshal([]byte(l.ok(200, "GET", "resources/30000?discover=true", "")), &links))
 		require.Equal(t, "/30000", links.Links[0].Path)
 		require.Equal(t, "All", links.Links[0].Name)
@@ -331,6 +331,10 @@ func TestResourceCalls(t *testing.T) {
 		require.Equal(t, map[string]float64{"pmin": 5, "lt": 1.5}, found["/30000/0/1"], "%v", links)
 		require.Contains(t, found, "/30000/0/99")
 		l.ok(200, "GET", "resources/30000/0/1?discover=true", "")
+		i := slices.IndexFunc(links.Links, func(link aLink) bool { return link.Path == "/30000/0/99" })
+		require.Equal(t, "E", links.Links[i].Operations)
+		i = slices.IndexFunc(links.Links, func(link aLink) bool { return link.Path == "/30000/0/1" })
+		require.Equal(t, "RW string", links.Links[i].Operations+" "+links.Links[i].Type)
 
 		// Write-Attributes.
 		l.ok(204, "PUT", "resources/30000/0/1?attributes=true&timeout=10s", `{"attributes":{"pmin":null,"pmax":60,"lt":-2.5}}`)

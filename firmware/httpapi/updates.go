@@ -317,7 +317,7 @@ func (a *api) cancelUpdate(w http.ResponseWriter, r *http.Request, req request) 
 
 func (a *api) writeWithJournal(w http.ResponseWriter, r *http.Request, update firmware.Update) error {
 	view := viewUpdate(update)
-	view.Journal = []any{}
+	view.Journal, view.IfCancelled = []any{}, viewCancel(update)
 	for event, err := range a.manager.Journal(r.Context(), update.ID) {
 		if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
 			view.Journal = append(view.Journal, viewDamaged(damaged))

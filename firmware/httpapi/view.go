@@ -89,6 +89,32 @@ type updateView struct {
 	Updated    time.Time    `json:"updated"`
 	Ended      *time.Time   `json:"ended"`            // null while it is active
 	Journal    []any        `json:"journal,omitzero"` // lineView, or damagedView
+
+	IfCancelled *cancelView `json:"if_cancelled,omitempty"` // of a single update that is active
+}
+
+// A cancelView says what a cancel would do.
+type cancelView struct {
+	MayStill string `json:"may_still"`
+	Effect   string `json:"effect"` // a sentence
+}
+
+// viewCancel tries a cancel on a copy of an update.
+func viewCancel(u firmware.Update) *cancelView {
+	if !u.Machine.Active() {
+		return nil
+	}
+	m, _ := u.Machine.Step(fsm.Observation{Kind: fsm.ObserveCancel, At: time.Now()})
+	v := &cancelView{MayStill: string(m.MayStill)}
+	switch m.MayStill {
+	case fsm.MayStillNone:
+		v.Effect = "the device installs nothing of this update, and runs on with what it has"
+	case fsm.MayStillInstall:
+		v.Effect = "the device installs, or has agreed to: it may still change to " + m.Plan.Target
+	default:
+		v.Effect = "the device may still change to " + m.Plan.Target + ", or not: the server reads it once more, within a minute"
+	}
+	return v
 }
 
 // labels encodes nil as {}, not as null.
