@@ -30,7 +30,7 @@ func (fullFolder) Add(_ context.Context, _ firmware.Image, r io.Reader) (firmwar
 }
 
 func TestFullDisk(t *testing.T) {
-	a := newAPI(fullDisk{}, fullFolder{}, AllowAll, Config{})
+	a := Recorded(t, newAPI(fullDisk{}, fullFolder{}, AllowAll, Config{}))
 	for path, body := range map[string]string{"images?version=1": "image", "updates": `{"endpoint":"e","image":"i"}`} {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/"+path, strings.NewReader(body))
 		r.Header.Set("Content-Type", map[bool]string{true: applicationJSON, false: octetStream}[path == "updates"])

@@ -54,6 +54,8 @@
 //	POST   /api/v1/rollouts/{rollout}/stop           body: {"mode": "finish"} or {"mode": "cancel"}; ?dry_run=true only says what it would do
 //	POST   /api/v1/rollouts/{rollout}/retry          body: {"outcomes": ["failed"]}; lets members try again
 //	GET    /api/v1/events                            server-sent events; ?after, ?endpoint, ?update
+//	GET    /api/v1/openapi.yaml                      all of this in OpenAPI 3.1; without credentials
+//	GET    /api/v1/docs                              the same as a page; without credentials
 //
 // The body that starts an update is a JSON object; only endpoint and image are required:
 //

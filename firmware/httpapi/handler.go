@@ -170,7 +170,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err != nil:
 		return err
-	case foreign != nil:
+	case foreign != nil && (call == nil || !call.public):
 		return foreign
 	case call == nil: // OPTIONS
 		w.WriteHeader(http.StatusNoContent)
@@ -178,6 +178,9 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	if req.query, err = parseQuery(r, call.query); err != nil {
 		return err
+	}
+	if call.public {
+		return call.serve(w, r, req)
 	}
 	if err := checkContentType(r, call.contentType); err != nil {
 		return err

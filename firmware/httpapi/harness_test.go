@@ -147,10 +147,10 @@ func listen(network *simnet.Network, address string) func(context.Context) (net.
 	return func(context.Context) (net.PacketConn, error) { return network.Listen(address) }
 }
 
-// handler calls httpapi.New, which must not fail.
+// handler calls httpapi.New, which must not fail. openapi.yaml must allow what the handler does.
 func handler(t testing.TB, m *firmware.Manager, authorize func(*http.Request, httpapi.Access) error, config httpapi.Config) http.Handler {
 	t.Helper()
 	h, err := httpapi.New(m, authorize, config)
 	require.NoError(t, err)
-	return h
+	return httpapi.Recorded(t, h)
 }

@@ -38,6 +38,7 @@ type request struct {
 // call is one row of the table of calls.
 type call struct {
 	action      Action
+	public      bool     // without credentials, and for pages of any origin; it has no action
 	contentType string   // of the body; "" for calls without one
 	query       []string // the parameters that it knows
 	// read completes the access from the body, before authorization. It is nil if path and query
@@ -54,7 +55,7 @@ type route struct {
 }
 
 func (a *api) table() []route {
-	return append(a.singles(), a.ofMany()...)
+	return slices.Concat(a.singles(), a.ofMany(), about())
 }
 
 // ofMany are the calls of rollouts.

@@ -38,7 +38,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 			defer cancel()
 			go func() {
 				defer close(ended)
-				a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/api/v1/events?endpoint=mine", nil))
+				Recorded(t, a).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/api/v1/events?endpoint=mine", nil))
 			}()
 			for _, f := range []func() error{
 				func() error { return nil },
