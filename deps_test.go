@@ -71,7 +71,7 @@ var house = map[string]houseRule{
 	"internal/udp":                 {others: []string{xsys}},
 	"lwm2m":                        {own: []string{"lwm2m/...", "tlv", "senml", "internal/cbor", "internal/coap/...", "internal/dtls", "internal/index", "internal/work"}, others: []string{xsync}},
 	"store":                        {own: []string{"internal/names", "internal/record", "firmware/fsm", "firmware/rollout/fsm"}},
-	"store/internal":               {own: []string{"internal/record", "firmware/fsm", "store", "store/internal/..."}},
+	"store/internal":               {own: []string{"internal/record", "firmware/fsm", "firmware/rollout/fsm", "store", "store/internal/..."}},
 	"store/memory":                 {own: []string{"firmware/fsm", "store", "store/internal/..."}},
 	"store/bolt":                   {own: []string{"firmware/fsm", "store", "store/internal/...", "internal/disk"}, others: []string{bbolt}},
 	"store/postgres":               {own: []string{"firmware/fsm", "internal/names", "store"}, others: []string{pgx}},

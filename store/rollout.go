@@ -68,12 +68,15 @@ type Member struct {
 
 // Cursors returns where an index of a back end has the member: each is a text that begins with one
 // of [MemberQuery.Prefix], and ends with [MemberOrder] and the endpoint. The first one has the
-// state, the place or the reason to be skipped, and the stage; the others are those of
-// MemberQuery.Only. Within a prefix, members are in an order that looks random and never changes,
-// so that devices of one site are spread over a rollout.
+// state, the place of a waiting member or the reason of a skipped one, and the stage; the others
+// are those of MemberQuery.Only. Within a prefix, members are in an order that looks random and
+// never changes, so that devices of one site are spread over a rollout.
 func (m *Member) Cursors() []string {
-	detail := string(m.Machine.Place)
-	if m.Machine.State == rollout.MemberSkipped {
+	detail := ""
+	switch m.Machine.State {
+	case rollout.MemberWaiting:
+		detail = string(m.Machine.Place)
+	case rollout.MemberSkipped:
 		detail = string(m.Machine.Skip)
 	}
 	order := MemberOrder(m.Rollout, m.Endpoint) + m.Endpoint
@@ -87,7 +90,8 @@ func (m *Member) Cursors() []string {
 }
 
 // MemberAt returns what a cursor of [Member.Cursors] says of a member: its endpoint, its state, its
-// place or why it is skipped, and its stage. A back end yields it for a member that it cannot read.
+// place if it waits or why it is skipped, and its stage. A back end yields it for a member that it
+// cannot read.
 func MemberAt(id, cursor string) Member {
 	m := Member{Rollout: id}
 	words := strings.SplitN(cursor, ".", 4)
@@ -101,7 +105,7 @@ func MemberAt(id, cursor string) Member {
 		return m
 	}
 	switch m.Machine.State {
-	case rollout.MemberWaiting, rollout.MemberActive:
+	case rollout.MemberWaiting:
 		m.Machine.Place = rollout.Place(words[1])
 	case rollout.MemberSkipped:
 		m.Machine.Skip = rollout.SkipReason(words[1])
@@ -126,8 +130,12 @@ const onlyState = "only"
 
 // MemberOrder returns 16 hex digits by which the members of a rollout are ordered.
 func MemberOrder(rollout, endpoint string) string {
-	sum := sha256.Sum256([]byte(rollout + "\x00" + endpoint))
-	return hex.EncodeToString(sum[:orderDigits/2])
+	text := make([]byte, 0, MaxID+1+MaxEndpoint) // on the stack
+	text = append(append(append(text, rollout...), 0), endpoint...)
+	sum := sha256.Sum256(text)
+	var digits [orderDigits]byte
+	hex.Encode(digits[:], sum[:orderDigits/2])
+	return string(digits[:])
 }
 
 // A RolloutEvent is one line of the journal of a rollout.
@@ -155,7 +163,7 @@ type MemberQuery struct {
 	Rollout string // id
 	// State selects only members of one state; "" selects all.
 	State rollout.MemberState
-	// Place selects only members of State at this place, unless AnyPlace is set.
+	// Place selects only members at this place, if State is waiting and AnyPlace is not set.
 	Place    rollout.Place
 	AnyPlace bool
 	// Stage selects only members of State and Place that this stage admitted; it counts from 1, and
@@ -198,10 +206,15 @@ func (q *MemberQuery) Prefix() string {
 		return string(q.State) + "." + string(q.Skip) + "."
 	case q.State == rollout.MemberSkipped || q.AnyPlace:
 		return string(q.State) + "."
-	case q.Stage > 0:
-		return memberClass(string(q.State), string(q.Place), q.Stage)
 	}
-	return string(q.State) + "." + string(q.Place) + "."
+	place := ""
+	if q.State == rollout.MemberWaiting {
+		place = string(q.Place)
+	}
+	if q.Stage > 0 {
+		return memberClass(string(q.State), place, q.Stage)
+	}
+	return string(q.State) + "." + place + "."
 }
 
 // RolloutEventQuery selects lines of the journal of one rollout.

@@ -23,26 +23,27 @@ func testMembers(t *testing.T, db Store) {
 	for _, q := range []store.MemberQuery{
 		{Rollout: "r1"}, {Rollout: "r1", State: rollout.MemberActive, AnyPlace: true},
 		{Rollout: "r1", State: rollout.MemberActive, Place: rollout.PlaceReady},
+		{Rollout: "r1", State: rollout.MemberActive},
 	} {
 		equal(t, []store.Member{m}, collect(t, db.Members(ctx, q)))
 	}
 	for _, q := range []store.MemberQuery{
-		{Rollout: "r2"}, {Rollout: "r1", State: rollout.MemberWaiting, AnyPlace: true},
-		{Rollout: "r1", State: rollout.MemberActive},
+		{Rollout: "r2"}, {Rollout: "r1", State: rollout.MemberWaiting, AnyPlace: true}, {Rollout: "r1", State: rollout.MemberWaiting},
 	} {
 		count(t, collect(t, db.Members(ctx, q)), 0)
 	}
 	failsWith(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r2", Members: []store.Member{m}}), store.ErrNotFound)
 }
 
-// testMembersMove: a member is found by the state and the place that it has, and by no other.
+// testMembersMove: a member is found by the state that it has, and while it waits by its place, and
+// by no other.
 func testMembersMove(t *testing.T, db Store) {
 	ctx := t.Context()
 	create(t, db, "r1")
-	places := []rollout.Place{rollout.PlaceStarting, rollout.PlaceTransferring, rollout.PlaceReady, rollout.PlaceInstalling}
+	places := []rollout.Place{rollout.PlaceNone, rollout.PlaceInvited, rollout.PlaceReserved}
 	for i, place := range places {
 		noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{
-			member("a", rollout.MemberActive, place), member("b", rollout.MemberActive, places[0]),
+			member("a", rollout.MemberWaiting, place), member("b", rollout.MemberWaiting, places[0]),
 		}}))
 		for k, other := range places {
 			var want []string
@@ -52,11 +53,19 @@ func testMembersMove(t *testing.T, db Store) {
 			if k == 0 {
 				want = append(want, "b")
 			}
-			got := endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, Place: other}))
+			got := endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting, Place: other}))
 			slices.Sort(got)
 			equal(t, want, got)
 		}
 	}
+	for _, place := range []rollout.Place{rollout.PlaceStarting, rollout.PlaceReady, rollout.PlaceInstalling} {
+		noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberActive, place)}}))
+		equal(t, []string{"b"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting, AnyPlace: true})))
+		got := collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive}))
+		count(t, got, 1)
+		equal(t, place, got[0].Machine.Place)
+	}
+	noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("b", rollout.MemberActive, rollout.PlaceReady)}}))
 	noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberFailed, "")}}))
 	equal(t, []string{"b"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, AnyPlace: true})))
 	equal(t, []string{"a"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberFailed})))

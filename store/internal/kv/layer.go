@@ -126,6 +126,7 @@ type overlay struct {
 	run     run          // likewise
 	device  store.Device // likewise
 	update  store.Update // likewise
+	member  store.Member // likewise
 }
 
 func newOverlay() *overlay { return &overlay{layer: layer{writes: new(writeSet)}} }

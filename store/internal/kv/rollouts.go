@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	rollout "github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
 )
@@ -137,32 +138,54 @@ func putMembers(o *overlay, c store.PutMembers) error {
 		return store.ErrNotFound
 	}
 	for i := range c.Members {
-		m := &c.Members[i]
-		key, cursors := memberKey(c.Rollout, m.Endpoint), m.Cursors()
-		if data := o.get(members, key); data != nil {
-			old, err := memberKind.decode(key, data)
-			if err != nil { // its places in the index are not known
-				o.sweep(memberOrder, join(c.Rollout, ""), func(k, _ []byte) bool {
-					return bytes.HasSuffix(k, []byte(store.MemberOrder(c.Rollout, m.Endpoint)+m.Endpoint))
-				})
-			} else {
-				for _, cursor := range old.Cursors() {
-					if !slices.Contains(cursors, cursor) {
-						o.delete(memberOrder, join(c.Rollout, cursor))
-					}
-				}
-			}
-		} else {
-			o.put(memberNames, join(c.Rollout, m.Endpoint), mark)
-		}
-		for _, cursor := range cursors {
-			o.put(memberOrder, join(c.Rollout, cursor), mark)
-		}
-		if err := memberKind.put(o, key, m); err != nil {
+		if err := putMember(o, &c.Members[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func putMember(o *overlay, m *store.Member) error {
+	cursors := m.Cursors()
+	ordered := cursors[0][len(cursors[0])-orderDigits-len(m.Endpoint):]
+	key := join(m.Rollout, ordered)
+	data := o.get(members, key)
+	same := false
+	if data == nil {
+		o.put(memberNames, join(m.Rollout, m.Endpoint), mark)
+	} else {
+		o.member = store.Member{}
+		old := &o.member
+		content, err := unseal(key, data)
+		if err == nil {
+			err = memberKind.parse(content, old)
+		}
+		memberKind.key(old, key)
+		switch same = err == nil && sameCursors(old, m); {
+		case err != nil: // its places in the index are not known
+			o.sweep(memberOrder, join(m.Rollout, ""), func(k, _ []byte) bool { return bytes.HasSuffix(k, []byte(ordered)) })
+		case !same:
+			for _, cursor := range old.Cursors() {
+				if !slices.Contains(cursors, cursor) {
+					o.delete(memberOrder, join(m.Rollout, cursor))
+				}
+			}
+		}
+	}
+	if !same {
+		for _, cursor := range cursors {
+			o.put(memberOrder, join(m.Rollout, cursor), mark)
+		}
+	}
+	return memberKind.put(o, key, m)
+}
+
+// sameCursors reports whether an index has two states of a member at the same places. It may be
+// wrong only by saying no.
+func sameCursors(a, b *store.Member) bool {
+	x, y := &a.Machine, &b.Machine
+	return x.State == y.State && x.Stage == y.Stage && x.Skip == y.Skip && x.Only == y.Only &&
+		(x.Place == y.Place || x.State == rollout.MemberActive)
 }
 
 func appendRolloutEvents(o *overlay, c store.AppendRolloutEvents) error {
