@@ -360,7 +360,8 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[stor
 			if sc.walk != nil {
 				value = r.Get(devices, key)
 			}
-			d, err := readDevice(r, key, value)
+			var d store.Device
+			err := readDevice(r, key, value, &d)
 			d.Registration.Secured = d.Registration.Secured || r.Get(secured, key) != nil
 			return d, err != nil || q.Selects(&d), err
 		}

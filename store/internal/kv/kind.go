@@ -67,12 +67,11 @@ type sighting struct {
 
 var sightingCodec = record.Of[sighting]()
 
-// readDevice returns the device in data, with its times. Of a sighting that cannot be read it takes
+// readDevice reads the device in data, with its times. Of a sighting that cannot be read it takes
 // the time of the Register, as the times may lag.
-func readDevice(r Reader, key, data []byte) (store.Device, error) {
-	d, err := deviceKind.decode(key, data)
-	if err != nil {
-		return d, err
+func readDevice(r Reader, key, data []byte, d *store.Device) error {
+	if err := deviceKind.decodeTo(d, key, data); err != nil {
+		return err
 	}
 	if data := r.Get(seen, key); data != nil {
 		times := sighting{d.Registration.Registered, d.Registration.Registered}
@@ -84,7 +83,7 @@ func readDevice(r Reader, key, data []byte) (store.Device, error) {
 		}
 		d.Registration.Updated, d.Registration.LastSeen = times.Updated, times.LastSeen
 	}
-	return d, nil
+	return nil
 }
 
 // withoutKey appends all fields except the key, which is the first.
@@ -95,16 +94,22 @@ func withoutKey[T any](codec *record.Codec[T]) func([]byte, *T) ([]byte, error) 
 // decode returns the record in data. The error is a *store.DamagedError, and comes with a record
 // that has only its key.
 func (k *kind[T]) decode(key, data []byte) (record T, err error) {
+	err = k.decodeTo(&record, key, data)
+	return record, err
+}
+
+// decodeTo is decode into a record that is empty.
+func (k *kind[T]) decodeTo(record *T, key, data []byte) error {
 	content, err := unseal(key, data)
 	if err == nil {
-		err = k.parse(content, &record)
+		err = k.parse(content, record)
 	}
 	if err != nil {
 		var zero T
-		record, err = zero, k.damaged(key, err)
+		*record, err = zero, k.damaged(key, err)
 	}
-	k.key(&record, key)
-	return record, err
+	k.key(record, key)
+	return err
 }
 
 func (k *kind[T]) damaged(key []byte, err error) error {

@@ -121,22 +121,24 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 
 // get returns one record.
 func get[T any](ctx context.Context, s *Store, k *kind[T], key string) (record T, err error) {
-	return getBy(ctx, s, k.table, key, func(_ Reader, key, data []byte) (T, error) { return k.decode(key, data) })
+	return getBy(ctx, s, k.table, key, func(_ Reader, key, data []byte, record *T) error { return k.decodeTo(record, key, data) })
 }
 
-func getBy[T any](ctx context.Context, s *Store, t Table, key string, read func(r Reader, key, data []byte) (T, error)) (record T, err error) {
-	err = s.view(ctx, func(r Reader) error {
+// getBy returns the record that read makes of the data of a key. It is the zero value if there is
+// an error.
+func getBy[T any](ctx context.Context, s *Store, t Table, key string, read func(r Reader, key, data []byte, record *T) error) (T, error) {
+	record := new(T)
+	err := s.view(ctx, func(r Reader) error {
 		data := r.Get(t, []byte(key))
 		if data == nil {
 			return store.ErrNotFound
 		}
-		found, err := read(r, []byte(key), data)
-		if err == nil {
-			record = found
-		}
-		return err
+		return read(r, []byte(key), data, record)
 	})
-	return record, err
+	if err != nil {
+		*record = *new(T)
+	}
+	return *record, err
 }
 
 // Update implements store.Store.
