@@ -12,6 +12,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 	ufsm "github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -41,28 +42,29 @@ func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
 		r.again[m.Endpoint] = struct{}{}
 		return
 	}
-	silence := r.silence(m.Endpoint)
-	perform := func() result { return r.perform(ctx, &m, do, silence) }
-	if do == fsm.ActionStart {
-		asked, image, err := r.request(ctx)
-		perform = func() result {
-			if err != nil {
-				return result{input: fsm.Input{Kind: fsm.InputRefused, Text: err.Error()}}
-			}
-			return r.startUpdate(ctx, &m, asked, image)
-		}
-	}
 	r.busy[m.Endpoint] = struct{}{}
 	r.actions.Add(1)
-	pool := &r.pool
-	if do == fsm.ActionStart { // it may read the device, which may be silent
-		pool = &r.starts
-	}
-	pool.Run(func() {
-		defer r.actions.Done()
-		x := perform()
+	finish := func(x result) {
 		x.endpoint, x.action = m.Endpoint, do
 		r.ended(x)
+	}
+	if do != fsm.ActionStart {
+		reg, _ := r.m.srv.Registration(m.Endpoint)
+		silence := r.silence(&reg)
+		r.pool.Run(func() {
+			defer r.actions.Done()
+			finish(r.perform(ctx, &m, do, silence))
+		})
+		return
+	}
+	asked, image, err := r.request(ctx)
+	r.starts.Run(func() { // it may read the device, which may be silent
+		defer r.actions.Done()
+		if err != nil {
+			finish(result{input: fsm.Input{Kind: fsm.InputRefused, Text: err.Error()}})
+			return
+		}
+		finish(r.startUpdate(ctx, &m, asked, image))
 	})
 }
 
@@ -177,9 +179,9 @@ func (s spot) concerns(e *firmware.Event) bool {
 }
 
 // silence is how long a member may be silent after Execute.
-func (r *runner) silence(endpoint string) time.Duration {
+func (r *runner) silence(reg *lwm2m.Registration) time.Duration {
 	after := r.record.Machine.Plan.MissingAfter
-	if reg, _ := r.m.srv.Registration(endpoint); reg.Queue {
+	if reg.Queue {
 		after += reg.Lifetime
 	}
 	return after

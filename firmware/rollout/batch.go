@@ -18,17 +18,32 @@ type batch struct {
 	r       *runner
 	actor   string // who ordered it
 	record  Rollout
-	members map[string]*Member // those that the steps concern
-	order   []string           // those of them that are stored
-	stores  map[string]struct{}
+	at      map[string]int // by endpoint: where a member is in parts
+	parts   []part         // members that the steps concern
+	puts    int            // how many of them are stored
 	lines   []Event
-	do      map[string]fsm.ActionKind
 	changed bool
 	same    bool // the order found everything as it wants it
 }
 
+// A part is what a batch has of a member.
+type part struct {
+	m   *Member
+	put bool // it is stored
+	do  fsm.ActionKind
+}
+
 func (r *runner) begin() *batch {
-	return &batch{r: r, record: r.record}
+	b := &batch{r: r, record: r.record, at: r.spareAt, parts: r.spareParts}
+	r.spareAt, r.spareParts = nil, nil
+	return b
+}
+
+// free lets the next batch use the memory of this one, which is over.
+func (b *batch) free() {
+	clear(b.parts)
+	b.r.spareAt, b.r.spareParts = emptied(b.at), b.parts[:0]
+	b.at, b.parts = nil, nil
 }
 
 // step applies an input to the record, and to a member if it concerns one.
@@ -74,20 +89,23 @@ func (b *batch) rollout(in fsm.Input) fsm.Actions { return b.step(nil, in) }
 
 // load returns a member as it is in the batch, or as it is stored; nil if there is none.
 func (b *batch) load(ctx context.Context, endpoint string) (*Member, error) {
-	if m := b.members[endpoint]; m != nil {
+	if i, ok := b.at[endpoint]; ok {
+		return b.parts[i].m, nil
+	}
+	m := new(Member)
+	if known := b.r.members[endpoint]; known != nil {
+		*m = *known
 		return m, nil
 	}
-	if m, ok := b.r.members[endpoint]; ok {
-		return &m, nil
-	}
-	m, err := b.r.m.db.Member(ctx, b.record.ID, endpoint)
+	var err error
+	*m, err = b.r.m.db.Member(ctx, b.record.ID, endpoint)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	return &m, nil
+	return m, nil
 }
 
 // find is load for the runner's own steps: a member that cannot be read is none, and the rollout is
@@ -118,32 +136,31 @@ func (b *batch) stepMember(m *Member, in fsm.Input) fsm.Actions {
 		b.put(m)
 	}
 	if out.Do != fsm.ActionNone {
-		if b.do == nil {
-			b.do = map[string]fsm.ActionKind{}
-		}
-		b.do[m.Endpoint] = out.Do
-		b.keep(m)
+		b.part(m).do = out.Do
 	}
 	return out
 }
 
-func (b *batch) keep(m *Member) {
-	if b.members == nil {
-		b.members = map[string]*Member{}
+// part returns what the batch has of a member.
+func (b *batch) part(m *Member) *part {
+	i, ok := b.at[m.Endpoint]
+	if !ok {
+		if b.at == nil {
+			b.at = map[string]int{}
+		}
+		i = len(b.parts)
+		b.at[m.Endpoint], b.parts = i, append(b.parts, part{})
 	}
-	b.members[m.Endpoint] = m
+	b.parts[i].m = m
+	return &b.parts[i]
 }
 
 // put has the member stored with the batch.
 func (b *batch) put(m *Member) {
-	if b.stores == nil {
-		b.stores = map[string]struct{}{}
+	if p := b.part(m); !p.put {
+		p.put = true
+		b.puts++
 	}
-	if _, twice := b.stores[m.Endpoint]; !twice {
-		b.stores[m.Endpoint] = struct{}{}
-		b.order = append(b.order, m.Endpoint)
-	}
-	b.keep(m)
 	b.changed = true
 }
 
@@ -155,7 +172,7 @@ func (b *batch) busy(m *Member, update string, pause time.Duration) {
 
 // full commits a batch that has become large, and begins another one in its place.
 func (b *batch) full(ctx context.Context) error {
-	if len(b.order) < batchSize {
+	if b.puts < batchSize {
 		return nil
 	}
 	err := b.commit(ctx)
@@ -163,12 +180,15 @@ func (b *batch) full(ctx context.Context) error {
 	return err
 }
 
-// parts returns the changes of a commit beside that of the rollout.
-func (b *batch) parts() (changes []store.RolloutChange) {
-	if len(b.order) > 0 {
-		list := make([]Member, 0, len(b.order))
-		for _, endpoint := range b.order {
-			list = append(list, *b.members[endpoint])
+// changes returns the changes of a commit, after that of the rollout.
+func (b *batch) changes(first store.RolloutChange) []store.RolloutChange {
+	changes := append(make([]store.RolloutChange, 0, 3), first)
+	if b.puts > 0 {
+		list := make([]Member, 0, b.puts)
+		for i := range b.parts {
+			if b.parts[i].put {
+				list = append(list, *b.parts[i].m)
+			}
 		}
 		changes = append(changes, store.PutMembers{Rollout: b.record.ID, Members: list})
 	}
@@ -178,13 +198,12 @@ func (b *batch) parts() (changes []store.RolloutChange) {
 	return changes
 }
 
-// commit stores the batch, and then carries its actions out.
+// commit stores the batch, and then carries its actions out. The batch is over, unless that fails.
 func (b *batch) commit(ctx context.Context) error {
 	r := b.r
 	if b.changed {
 		b.record.Changed = time.Now()
-		changes := append([]store.RolloutChange{store.ReplaceRollout{Rollout: b.record}}, b.parts()...)
-		if err := r.m.db.CommitRollouts(ctx, changes...); err != nil {
+		if err := r.m.db.CommitRollouts(ctx, b.changes(store.ReplaceRollout{Rollout: b.record})...); err != nil {
 			return storeError(err)
 		}
 		b.record.Revision++
@@ -193,9 +212,12 @@ func (b *batch) commit(ctx context.Context) error {
 	} else {
 		r.record.Machine.Now = b.record.Machine.Now // time has passed, which is not worth a commit
 	}
-	for endpoint, do := range b.do {
-		r.act(ctx, *b.members[endpoint], do)
+	for i := range b.parts {
+		if p := &b.parts[i]; p.do != fsm.ActionNone {
+			r.act(ctx, *p.m, p.do)
+		}
 	}
+	b.free()
 	return nil
 }
 

@@ -221,7 +221,7 @@ func (m *Manager) createFirst(ctx context.Context, record Rollout, list []string
 	if err := b.list(ctx, list, last); err != nil {
 		return record, err
 	}
-	if err := m.db.CommitRollouts(ctx, append([]store.RolloutChange{store.CreateRollout{Rollout: b.record}}, b.parts()...)...); err != nil {
+	if err := m.db.CommitRollouts(ctx, b.changes(store.CreateRollout{Rollout: b.record})...); err != nil {
 		return record, storeError(err)
 	}
 	record = b.record
@@ -239,12 +239,20 @@ func (b *batch) list(ctx context.Context, list []string, last bool) error {
 	if err != nil {
 		return err
 	}
+	members, err := b.membersIn(ctx, list)
+	if err != nil {
+		return err
+	}
 	for _, endpoint := range list {
+		if _, twice := members[endpoint]; twice {
+			continue
+		}
+		members[endpoint] = struct{}{}
 		d, err := b.r.m.device(ctx, endpoint)
 		if err != nil {
 			return err
 		}
-		if err := b.add(ctx, &asked, &d); err != nil {
+		if err := b.addNew(ctx, &asked, &d); err != nil {
 			return err
 		}
 	}
@@ -254,17 +262,39 @@ func (b *batch) list(ctx context.Context, list []string, last bool) error {
 	return nil
 }
 
+// membersIn returns those of a list that are members already.
+func (b *batch) membersIn(ctx context.Context, list []string) (map[string]struct{}, error) {
+	members := make(map[string]struct{}, len(list))
+	if b.record.Revision == 0 { // it is not stored yet
+		return members, nil
+	}
+	for m, err := range b.r.m.db.MembersOf(ctx, list) {
+		if err != nil && (!errors.Is(err, store.ErrDamaged) || m.Rollout == b.record.ID) {
+			return nil, err
+		}
+		if m.Rollout == b.record.ID {
+			members[m.Endpoint] = struct{}{}
+		}
+	}
+	return members, nil
+}
+
 // add makes a device a member, unless it is one.
 func (b *batch) add(ctx context.Context, asked *stored, d *store.Device) error {
 	m, err := b.load(ctx, d.Endpoint)
 	if m != nil || err != nil {
 		return err
 	}
+	return b.addNew(ctx, asked, d)
+}
+
+// addNew makes a device a member, which is none.
+func (b *batch) addNew(ctx context.Context, asked *stored, d *store.Device) error {
 	image, err := b.r.target(ctx)
 	if err != nil {
 		return err
 	}
-	m = &Member{Rollout: b.record.ID, Endpoint: d.Endpoint, Zone: zoneOfDevice(d)}
+	m := &Member{Rollout: b.record.ID, Endpoint: d.Endpoint, Zone: zoneOfDevice(d)}
 	b.stepMember(m, fsm.Input{Kind: fsm.InputAdd, Only: asked.only(d), Skip: b.r.m.judge(asked, image, d)})
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // lookAtActive adds all active members, and those that are invited, to those to look at.
-func (r *runner) lookAtActive(ctx context.Context, looks map[string]fsm.Place) error {
+func (r *runner) lookAtActive(ctx context.Context, looks map[string]hint) error {
 	for _, q := range []store.MemberQuery{
 		{State: fsm.MemberActive, AnyPlace: true},
 		{State: fsm.MemberWaiting, Place: fsm.PlaceInvited}, {State: fsm.MemberWaiting, Place: fsm.PlaceReserved},
@@ -21,14 +21,14 @@ func (r *runner) lookAtActive(ctx context.Context, looks map[string]fsm.Place) e
 				return err
 			}
 			r.note(&m)
-			looks[m.Endpoint], r.unsure[m.Endpoint] = fsm.PlaceNone, struct{}{}
+			looks[m.Endpoint], r.unsure[m.Endpoint] = hint{}, struct{}{}
 		}
 	}
 	return nil
 }
 
 // lookAt steps members by what their updates and devices show now.
-func (r *runner) lookAt(ctx context.Context, looks map[string]fsm.Place) error {
+func (r *runner) lookAt(ctx context.Context, looks map[string]hint) error {
 	if len(looks) == 0 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]fsm.Place) error {
 	return b.commit(ctx)
 }
 
-func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.Place) error {
+func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known hint) error {
 	if m.Machine.State == fsm.MemberWaiting && m.Machine.Busy != "" && b.record.Machine.State != fsm.StateStopping {
 		if still, err := r.stillBusy(ctx, b, m); still || err != nil {
 			return err
@@ -109,15 +109,18 @@ func (r *runner) stillBusy(ctx context.Context, b *batch, m *Member) (bool, erro
 }
 
 // see steps a member by what its update shows. If a line of the journal has said that the device
-// installs, the update need not be read.
-func (r *runner) see(ctx context.Context, b *batch, m *Member, known fsm.Place) error {
-	seen := fsm.Seen{Place: known}
-	if known == fsm.PlaceInstalling && m.Machine.Gone.IsZero() && !m.Machine.Missing {
-		reg, _ := r.m.srv.Registration(m.Endpoint)
-		seen.Online, seen.Silence, seen.Heard = true, r.silence(m.Endpoint), reg.LastSeen
-	} else {
+// installs, or how the update has ended after that, the update need not be read.
+func (r *runner) see(ctx context.Context, b *batch, m *Member, known hint) error {
+	var seen fsm.Seen
+	reg, _ := r.m.srv.Registration(m.Endpoint)
+	switch own := known.update == m.Machine.Update; {
+	case own && known.end != fsm.EndingNone && m.Machine.Place == fsm.PlaceInstalling:
+		seen.End = known.end
+	case own && known.installs && m.Machine.Gone.IsZero() && !m.Machine.Missing:
+		seen = fsm.Seen{Place: fsm.PlaceInstalling, Online: true, Silence: r.silence(&reg), Heard: reg.LastSeen}
+	default:
 		var err error
-		seen, err = r.seen(ctx, m, r.silence(m.Endpoint))
+		seen, err = r.seen(ctx, m, r.silence(&reg))
 		if errors.Is(err, store.ErrDamaged) {
 			return nil // an operator removes the update, and the member is skipped then
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	ufsm "github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
@@ -35,7 +36,7 @@ type runner struct {
 	record   Rollout
 	asked    *stored                   // once it is needed; edits do not change what counts of it
 	image    *store.Image              // once it has been read
-	members  map[string]Member         // some active members, as they are stored
+	members  map[string]*Member        // some active members, as they are stored
 	timers   timers                    // when members need a tick
 	granted  map[string]*time.Location // members that may execute and have not, with their zones
 	ready    map[string]*time.Location // members that may not, and would like to
@@ -52,9 +53,15 @@ type runner struct {
 	broken   bool      // a member cannot be read
 	retries  work.Backoff
 
+	spareAt    map[string]int // of a batch that is over
+	spareParts []part
+	// Likewise of a turn that is over, for the next but one.
+	spareLooks   map[string]hint
+	spareResults []result
+
 	mu      sync.Mutex
-	closed  bool                 // it takes no orders any more
-	looks   map[string]fsm.Place // members to look at, with their place if a line of the journal says it
+	closed  bool            // it takes no orders any more
+	looks   map[string]hint // members to look at
 	results []result
 	orders  []*order
 	all     bool // look at all active members
@@ -62,6 +69,14 @@ type runner struct {
 	pool    work.Pool // holds, releases, cancels
 	starts  work.Pool
 	actions sync.WaitGroup
+}
+
+// A hint is what a line of the journal says of the update of a member that is to be looked at. The
+// zero value says nothing: the update is read.
+type hint struct {
+	update   string
+	installs bool
+	end      fsm.Ending
 }
 
 // A result is the end of an action.
@@ -91,9 +106,9 @@ func newRunner(m *Manager, record Rollout) *runner {
 	set := func() map[string]struct{} { return map[string]struct{}{} }
 	return &runner{
 		m: m, id: record.ID, record: record, gone: make(chan struct{}),
-		members: map[string]Member{}, granted: map[string]*time.Location{}, ready: map[string]*time.Location{}, parked: map[string]*time.Location{},
+		members: map[string]*Member{}, granted: map[string]*time.Location{}, ready: map[string]*time.Location{}, parked: map[string]*time.Location{},
 		busy: set(), again: set(), unsure: set(), probing: set(), windows: map[*time.Location]*window{},
-		looks: map[string]fsm.Place{}, wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, starts: work.Pool{Limit: parallel}, all: true,
+		looks: map[string]hint{}, spareLooks: map[string]hint{}, wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, starts: work.Pool{Limit: parallel}, all: true,
 	}
 }
 
@@ -108,7 +123,7 @@ func (r *runner) signal() {
 func (r *runner) look(endpoints ...string) {
 	r.mu.Lock()
 	for _, endpoint := range endpoints {
-		r.looks[endpoint] = fsm.PlaceNone
+		r.looks[endpoint] = hint{}
 	}
 	r.mu.Unlock()
 	r.signal()
@@ -116,14 +131,22 @@ func (r *runner) look(endpoints ...string) {
 
 // learn makes the runner look at a member because of a line of its update's journal.
 func (r *runner) learn(e *firmware.Event) {
-	known := fsm.PlaceNone
-	if e.Outcome == "" && placeOf(e.Phase) == fsm.PlaceInstalling {
-		known = fsm.PlaceInstalling
+	known := hint{update: e.Update}
+	switch {
+	case e.Outcome == ufsm.OutcomeNone && placeOf(e.Phase) == fsm.PlaceInstalling:
+		known.installs = true
+	case e.Outcome == ufsm.OutcomeSucceeded:
+		known.end = fsm.EndingSucceeded
+	case e.Outcome == ufsm.OutcomeRolledBack:
+		known.end = fsm.EndingRolledBack
+	default:
+		known = hint{}
 	}
 	r.mu.Lock()
-	if before, ok := r.looks[e.Endpoint]; !ok || before == fsm.PlaceInstalling {
-		r.looks[e.Endpoint] = known
+	if before, twice := r.looks[e.Endpoint]; twice && !before.installs {
+		known = hint{}
 	}
+	r.looks[e.Endpoint] = known
 	r.mu.Unlock()
 	r.signal()
 }
@@ -245,8 +268,9 @@ func (r *runner) wait(ctx context.Context) {
 func (r *runner) turn(ctx context.Context) error {
 	r.mu.Lock()
 	looks, results, orders, all := r.looks, r.results, r.orders, r.all
-	r.looks, r.results, r.orders, r.all = map[string]fsm.Place{}, nil, nil, false
+	r.looks, r.results, r.orders, r.all = r.spareLooks, r.spareResults, nil, false
 	r.mu.Unlock()
+	defer func() { r.spareLooks, r.spareResults = emptied(looks), results[:0] }()
 	// What a turn that fails has not done is found again by looking at all active members, but not
 	// that an action has ended.
 	for _, x := range results {
@@ -287,6 +311,15 @@ func (r *runner) turn(ctx context.Context) error {
 	return cmp.Or(r.mend(ctx), r.progress(ctx))
 }
 
+// emptied returns a map without entries, the same one unless it is large.
+func emptied[K comparable, V any](m map[K]V) map[K]V {
+	if len(m) > maxCached {
+		return map[K]V{}
+	}
+	clear(m)
+	return m
+}
+
 // takeOrders carries out the orders of operators. An order that fails for its own reason leaves the
 // rollout as it is; after an error of the store the runner begins again with what is stored.
 func (r *runner) takeOrders(ctx context.Context, orders []*order) (failed error) {
@@ -318,10 +351,16 @@ func (r *runner) carryOut(ctx context.Context, actor string, do func(context.Con
 	if !b.changed && !b.same {
 		return fmt.Errorf("%w: it is %s", ErrState, r.record.Machine.State)
 	}
+	var concerned []string
+	for i := range b.parts {
+		if b.parts[i].put {
+			concerned = append(concerned, b.parts[i].m.Endpoint)
+		}
+	}
 	if err := b.commit(ctx); err != nil {
 		return err
 	}
-	r.look(b.order...)
+	r.look(concerned...)
 	return nil
 }
 
@@ -368,8 +407,15 @@ func (r *runner) stored(b *batch) {
 		r.walk.invitable()
 	}
 	r.record = b.record
-	for _, endpoint := range b.order {
-		r.note(b.members[endpoint])
+	for i := range b.parts {
+		p := &b.parts[i]
+		if !p.put {
+			continue
+		}
+		if _, has := r.walk.newer[p.m.Endpoint]; has {
+			r.walk.newer[p.m.Endpoint] = true
+		}
+		r.note(p.m)
 	}
 	if r.dry {
 		return
@@ -398,7 +444,7 @@ func (r *runner) report(lines []Event) {
 	}
 }
 
-// note keeps what the runner knows of a member in step with its record.
+// note keeps what the runner knows of a member in step with its record, which it takes over.
 func (r *runner) note(m *Member) {
 	if r.dry {
 		return
@@ -419,7 +465,7 @@ func (r *runner) note(m *Member) {
 		r.parked[m.Endpoint] = r.zone(m)
 	}
 	if _, had := r.members[m.Endpoint]; active && (had || len(r.members) < maxCached) {
-		r.members[m.Endpoint] = *m
+		r.members[m.Endpoint] = m
 	} else {
 		delete(r.members, m.Endpoint)
 	}

@@ -3,8 +3,6 @@ package rollout
 import (
 	"container/heap"
 	"time"
-
-	"github.com/otago-iot/otago/firmware/rollout/fsm"
 )
 
 // timers say when members need a tick: one for each member.
@@ -52,11 +50,11 @@ func (t *timers) next() time.Time {
 }
 
 // due adds the members whose time has come.
-func (t *timers) due(now time.Time, looks map[string]fsm.Place) {
+func (t *timers) due(now time.Time, looks map[string]hint) {
 	for next := t.next(); !next.IsZero() && !next.After(now); next = t.next() {
 		endpoint := heap.Pop(&t.heap).(timer).endpoint
 		delete(t.at, endpoint)
-		looks[endpoint] = fsm.PlaceNone
+		looks[endpoint] = hint{}
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 // itself. It keeps one page of members.
 type walk struct {
 	page   []Member
+	newer  map[string]bool // members of the page: whether their records have changed since
 	after  string
 	last   bool // there is no page after this one
 	left   bool // a member that was passed over may be admitted in this stage
@@ -165,13 +166,14 @@ func (r *runner) passWindow(m *Member) {
 }
 
 // stands reports why the rollout admits no member now, whichever it is.
-func (r *runner) stands(b *batch) fsm.Waiting {
-	machine := b.record.Machine
+func (r *runner) stands(machine *fsm.Rollout) fsm.Waiting {
 	zone := time.UTC
-	switch name := machine.Plan.Window.Zone; name {
+	switch machine.Plan.Window.Zone {
 	case "":
 	case fsm.ZoneDevice:
-		machine.Plan.Window = fsm.Window{} // each device has its own
+		always := *machine
+		always.Plan.Window = fsm.Window{} // each device has its own
+		machine = &always
 	default:
 		zone = r.m.zoneOf(&machine.Plan.Window, &Member{})
 	}
@@ -195,8 +197,9 @@ func (r *runner) admit(ctx context.Context) error {
 		return err
 	}
 	w := &r.walk
-	if w.stands = r.stands(r.begin()) != ""; w.stands {
-		if why := r.stands(r.begin()); why == fsm.WaitingWindow {
+	why := r.stands(&r.record.Machine)
+	if w.stands = why != ""; w.stands {
+		if why == fsm.WaitingWindow {
 			r.edgeAt(r.windowOf(r.m.zoneOf(&r.record.Machine.Plan.Window, &Member{})).change)
 		}
 		return nil
@@ -240,7 +243,7 @@ func (r *runner) admitReserved(ctx context.Context, b *batch) error {
 
 // admitMissed offers the members whose devices were heard while there was no place.
 func (r *runner) admitMissed(ctx context.Context, b *batch) error {
-	if len(r.walk.missed) == 0 || r.stands(b) != "" {
+	if len(r.walk.missed) == 0 || r.stands(&b.record.Machine) != "" {
 		return nil
 	}
 	type place struct{ order, endpoint string }
@@ -252,7 +255,7 @@ func (r *runner) admitMissed(ctx context.Context, b *batch) error {
 		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.endpoint, b.endpoint))
 	})
 	for _, p := range list {
-		if r.stands(b) != "" {
+		if r.stands(&b.record.Machine) != "" {
 			return nil
 		}
 		delete(r.walk.missed, p.endpoint)
@@ -283,7 +286,7 @@ func (r *runner) page(ctx context.Context) error {
 		if err := r.pass(ctx, b, &w.page[0]); err != nil {
 			return err
 		}
-		if w.stands = r.stands(b) != ""; w.stands {
+		if w.stands = r.stands(&b.record.Machine) != ""; w.stands {
 			break
 		}
 		w.page = w.page[1:]
@@ -302,20 +305,29 @@ func (r *runner) turnPage(ctx context.Context) error {
 		q.Only = stage + 1
 	}
 	w.page = make([]Member, 0, pageSize)
+	if w.newer == nil {
+		w.newer = map[string]bool{}
+	}
+	clear(w.newer)
 	n := 0
+	var last Member
 	for m, err := range r.m.db.Members(ctx, q) {
 		n++
 		switch {
 		case errors.Is(err, store.ErrDamaged):
 			r.damaged(m.Endpoint, err)
 			m.Machine.State = fsm.MemberWaiting // or it would not be among these
-			w.after = q.Cursor(&m)
-			continue
 		case err != nil:
 			w.page = nil
 			return err
+		default:
+			w.page = append(w.page, m)
+			w.newer[m.Endpoint] = false
 		}
-		w.page, w.after = append(w.page, m), q.Cursor(&m)
+		last = m
+	}
+	if n > 0 {
+		w.after = q.Cursor(&last)
 	}
 	if n < pageSize {
 		w.last = true
@@ -335,9 +347,12 @@ func (r *runner) pass(ctx context.Context, b *batch, old *Member) error {
 	if !r.m.srv.Reachable(old.Endpoint) {
 		return nil
 	}
-	m, err := b.find(ctx, old.Endpoint)
-	if m == nil || err != nil || m.Machine.State != fsm.MemberWaiting {
-		return err
+	m := new(Member)
+	if *m = *old; r.walk.newer[old.Endpoint] {
+		var err error
+		if m, err = b.find(ctx, old.Endpoint); m == nil || err != nil || m.Machine.State != fsm.MemberWaiting {
+			return err
+		}
 	}
 	if _, lapsed := r.walk.lapsed[m.Endpoint]; lapsed && r.asleep(m.Endpoint) {
 		return nil
