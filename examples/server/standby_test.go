@@ -37,7 +37,7 @@ func TestStandby(t *testing.T) {
 	<-refused.done
 	require.Contains(t, refused.text(), "-standby waits for its end")
 
-	startDevice(t, "dev-1", "coap://"+at, device.Config{})
+	stop := startDevice(t, "dev-1", "coap://"+at, device.Config{})
 	image := first.upload("1.1.0", demo.Image("1.1.0", 3_000_000))
 	u := first.start(`{"endpoint":"dev-1","image":%q,"delivery":"push"}`, image)
 	first.await(u.ID, func(u update) bool { return u.Progress.Bytes > 100_000 })
@@ -50,6 +50,7 @@ func TestStandby(t *testing.T) {
 	out, err := command(t, "export", "-store", url)
 	require.NoError(t, err)
 	require.Contains(t, out, u.ID+",dev-1,"+image+",demo,1.0.0,1.1.0,IDLE,SUCCESS,SUCCESS,succeeded,")
+	stop()
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
 
@@ -101,9 +102,10 @@ func TestDatabaseAway(t *testing.T) {
 	s := startServer(t, "-data", t.TempDir(), "-store", database.URL())
 	image := s.upload("1.1.0", demo.Image("1.1.0", 400_000))
 	var updates []string
+	var devices []func()
 	for n := range 8 {
 		endpoint := fmt.Sprint("dev-", n)
-		startDevice(t, endpoint, s.coap(), device.Config{})
+		devices = append(devices, startDevice(t, endpoint, s.coap(), device.Config{}))
 		updates = append(updates, s.start(`{"endpoint":%q,"image":%q,"delivery":"push"}`, endpoint, image).ID)
 	}
 	s.await(updates[7], func(u update) bool { return u.Progress.Bytes > 0 })
@@ -123,12 +125,15 @@ func TestDatabaseAway(t *testing.T) {
 		}
 		require.Equal(t, 1, executed, "%+v", u.Journal)
 	}
-	_, devices := call[struct {
+	_, list := call[struct {
 		Items []struct{ Online bool }
 	}](s, "GET", "/devices", "", nil)
-	require.Len(t, devices.Items, 8)
-	for _, d := range devices.Items {
+	require.Len(t, list.Items, 8)
+	for _, d := range list.Items {
 		require.True(t, d.Online)
+	}
+	for _, stop := range devices {
+		stop()
 	}
 	require.Equal(t, 0, s.stop(), s.text())
 }

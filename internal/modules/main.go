@@ -3,12 +3,13 @@
 // version that its go.mod requires, from a module proxy that has what the working tree holds.
 //
 //	go run ./internal/modules sh -c 'cd store/postgres && go vet ./...'
-//	go run ./internal/modules sh -c 'go install github.com/otago-iot/otago/examples/server@$OTAGO_VERSION'
+//	go run ./internal/modules sh -c 'go install github.com/otago-iot/otago/examples/server@$MODULES_VERSION'
 //	go run ./internal/modules -tidy
 //
 // The version that the modules require of each other does not have to be published, and in general
-// is the one that comes next. OTAGO_VERSION names it to the command. The module cache of the user
-// never sees it: the command has one of its own, which ends with it.
+// is the one that comes next. MODULES_VERSION names it to the command: the programs of the
+// repository take variables that begin with OTAGO_ for their flags. The module cache of the user
+// never sees that version: the command has one of its own, which ends with it.
 //
 // With -tidy it runs "go mod tidy" in each module instead, and writes go.mod and go.sum back. A
 // go.sum of the working tree has no sums of the other modules of the repository, which each commit
@@ -110,6 +111,6 @@ func (t *tree) environment(temp string) ([]string, error) {
 		"GOMODCACHE="+filepath.Join(temp, "cache"),
 		// Without the paths of a temporary folder in it, what is compiled is good for the next run.
 		"GOFLAGS="+strings.TrimSpace(flags+" -trimpath -modcacherw"),
-		"OTAGO_VERSION="+t.version,
+		"MODULES_VERSION="+t.version,
 	), nil
 }
