@@ -182,7 +182,7 @@ func (s *server) await(id string, wanted func(update) bool) (u update) {
 	require.Eventually(s.t, func() bool {
 		_, u = call[update](s, http.MethodGet, "/updates/"+id, "", nil)
 		return wanted(u)
-	}, 40*time.Second, 20*time.Millisecond, "the update does not get there")
+	}, 40*time.Second, 20*time.Millisecond, "the update does not get there: %+v", &u)
 	return u
 }
 

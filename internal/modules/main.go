@@ -3,7 +3,7 @@
 // version that its go.mod requires, from a module proxy that has what the working tree holds.
 //
 //	go run ./internal/modules sh -c 'cd store/postgres && go vet ./...'
-//	go run ./internal/modules sh -c 'go install github.com/otago-iot/otago/examples/server@$MODULES_VERSION'
+//	go run ./internal/modules sh -c 'go list -m github.com/otago-iot/otago/examples@$MODULES_VERSION'
 //	go run ./internal/modules -tidy
 //
 // The version that the modules require of each other does not have to be published, and in general
