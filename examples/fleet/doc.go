@@ -24,7 +24,9 @@
 // when every device that answers has its end. Then, and at each trip, the devices' own counts must
 // show that none installed twice, none executed what was held, and never more than -at-a-time
 // transferred or installed; the counters of the rollout must equal its members, each member that
-// waits must have a reason, and none may be missing. -seed repeats the kills.
+// waits must have a reason, and none may be missing. With -download 5s devices download for some
+// seconds, so that each trip finds some that are held before they have their packages. -seed
+// repeats the kills.
 //
 // # Devices
 //

@@ -22,6 +22,7 @@ type fleet struct {
 	Composite                  bool
 	AtOnce                     bool // all register at once
 	Size                       int
+	Download                   time.Duration // how much longer a download takes, at most
 	Restart, Lifetime          time.Duration
 }
 

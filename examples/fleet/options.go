@@ -58,6 +58,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.BoolVar(&o.fleet.Composite, "composite", false, "the devices answer Read-Composite")
 	fs.Float64Var(&o.fleet.Loss, "loss", 0, "`probability` that a datagram to or from a device is lost, 0 to 0.9")
 	fs.IntVar(&o.fleet.Size, "size", 4096, "size of a package, in `bytes`, 64 to 16777216")
+	fs.DurationVar(&o.fleet.Download, "download", 0, "how much longer than its bytes need a device takes for a download, from 0 to this, up to 1h")
 	fs.DurationVar(&o.fleet.Restart, "restart", 300*time.Millisecond, "how long a device is away when it starts its new version")
 	fs.DurationVar(&o.fleet.Lifetime, "lifetime", 5*time.Minute, "lifetime of a registration, 10s to 24h")
 	fs.IntVar(&o.campaigns, "campaigns", 1, "`number` of campaigns, one after the other, each with a version of its own, 0 to 1000")
@@ -124,6 +125,8 @@ func (o options) check() error {
 		return cli.Usagef("-restart %s is not 0 to 1h", f.Restart)
 	case f.Lifetime < 10*time.Second || f.Lifetime > 24*time.Hour:
 		return cli.Usagef("-lifetime %s is not 10s to 24h", f.Lifetime)
+	case f.Download < 0 || f.Download > time.Hour:
+		return cli.Usagef("-download %s is not 0 to 1h", f.Download)
 	case o.disk < 0 || o.disk > time.Second:
 		return cli.Usagef("-disk %s is not 0 to 1s", o.disk)
 	case !(o.kill >= 0 && o.kill < 1):

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +33,11 @@ func (w *world) download(ctx context.Context) {
 			} else {
 				w.downloadsFailed.Add(1)
 			}
-			job.d.pulled(job.transfer, i, fault)
+			if most := w.role.Fleet.Download; most > 0 {
+				time.AfterFunc(rand.N(most), func() { job.d.pulled(job.transfer, i, fault) })
+			} else {
+				job.d.pulled(job.transfer, i, fault)
+			}
 		}
 	}
 }

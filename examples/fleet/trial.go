@@ -91,6 +91,9 @@ func (t *trial) play(ctx context.Context) error {
 			total := state.Machine.Total
 			fmt.Fprintf(t.out, "%8s: stage %d %s, %d waiting, %d active, %d ended, %d kills to come; %s\n", brief(time.Since(begin)), state.Machine.Stage+1,
 				state.Machine.StageState, total.Waiting, total.Active, total.Succeeded+total.Failed+total.RolledBack+total.Skipped, t.kills, strings.Join(state.Active, "; "))
+			if n := len(state.Open); t.kills == 0 && n > 0 && n <= 5 {
+				fmt.Fprintf(t.out, "          the last ones: %s\n", strings.Join(state.Open, "; "))
+			}
 		}
 		switch {
 		case time.Since(begin) > t.o.timeout:
@@ -194,7 +197,7 @@ func (t *trial) tripped(ctx context.Context, state rolloutState) error {
 	if err != nil {
 		return err
 	}
-	sleep(ctx, time.Second)
+	sleep(ctx, time.Second+t.o.fleet.Download) // what was held in its transfer has its package then
 	after, standing, err := t.audit(ctx)
 	if err != nil {
 		return err
@@ -304,10 +307,11 @@ func (t *trial) verdict(ctx context.Context) error {
 	}
 	fmt.Fprintf(t.out, "members: %s\n", outcomes(state.Kinds))
 	fmt.Fprintf(t.out, "at a time, by the devices' count: %d transferred, %d installed\n", devices.Transferring, devices.Installing)
+	fmt.Fprintf(t.out, "journal of the rollout:\n  %s\n", strings.Join(state.Journal, "\n  "))
 	if len(t.problems) == 0 {
 		return nil
 	}
-	fmt.Fprintf(t.out, "\njournal of the rollout\n  %s\n\nwrong\n  %s\n", strings.Join(state.Journal, "\n  "), strings.Join(slices.Compact(t.problems), "\n  "))
+	fmt.Fprintf(t.out, "\nwrong:\n  %s\n", strings.Join(slices.Compact(t.problems), "\n  "))
 	return fmt.Errorf("the trial found %d problems", len(t.problems))
 }
 

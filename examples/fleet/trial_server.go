@@ -118,7 +118,7 @@ func (s *server) audit(ctx context.Context, r *rollout.Rollout, state *rolloutSt
 		if m.Machine.State.Ended() {
 			continue
 		}
-		why, _ := s.rollouts.Why(r, &m)
+		why, until := s.rollouts.Why(r, &m)
 		if m.Machine.State == fsm.MemberWaiting && why == "" {
 			wrong("%s waits without a reason: %+v", m.Endpoint, m.Machine)
 		}
@@ -130,7 +130,14 @@ func (s *server) audit(ctx context.Context, r *rollout.Rollout, state *rolloutSt
 			state.Active = append(state.Active, text)
 		}
 		if kindOf(m.Endpoint) != silent {
-			state.Open = append(state.Open, fmt.Sprintf("%s: %s %s, %s", m.Endpoint, m.Machine.State, m.Machine.Place, why))
+			text := fmt.Sprintf("%s: %s %s, %s", m.Endpoint, m.Machine.State, m.Machine.Place, why)
+			if !until.IsZero() {
+				text += " until " + until.Format(time.TimeOnly)
+			}
+			if m.Machine.Failed != "" {
+				text += ": " + m.Machine.Failed
+			}
+			state.Open = append(state.Open, text)
 		}
 	}
 	if total != r.Machine.Total || slots != r.Machine.Slots || !slices.Equal(stages, r.Machine.Stages) {
