@@ -26,6 +26,8 @@ func Describe(r Rollout) (reason string, until time.Time) {
 		switch {
 		case m.Total == fsm.Counts{}:
 			return "it has no device, and cannot start", time.Time{}
+		case !time.Now().Before(m.Plan.EndAt):
+			return "it cannot start any more, because its end_at has passed", time.Time{}
 		case m.Total.Waiting == 0:
 			return fmt.Sprintf("it waits for its start, and has no device to update; skipped devices: %d", m.Total.Skipped), time.Time{}
 		}

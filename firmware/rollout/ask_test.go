@@ -80,5 +80,10 @@ func TestDescribe(t *testing.T) {
 		require.NoError(t, err)
 		got, _ := rollout.Describe(r)
 		require.Equal(t, "it has no device, and cannot start", got)
+
+		r, err = w.all.Create(w.ctx, rollout.Request{Image: w.image.ID, Targets: rollout.Endpoints("absent"), EndAt: time.Now().Add(time.Hour)})
+		require.NoError(t, err)
+		time.Sleep(2 * time.Hour)
+		says("it cannot start any more, because its end_at has passed", fsm.WaitingNotStarted)
 	})
 }
