@@ -23,9 +23,9 @@ import (
 // Packages that share a budget are named together. Constants and variables are listed in the golden
 // files, and not counted.
 var budgets = map[string]int{
-	"lwm2m":                     200,
+	"lwm2m":                     214,
 	"firmware/fsm":              83,
-	"firmware, firmware/device": 130,
+	"firmware, firmware/device": 134,
 }
 
 // TestAPI compares the exported API of each package with its file in api: one line for each

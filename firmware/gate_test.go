@@ -18,7 +18,8 @@ func TestHTTPGate(t *testing.T) {
 	open.Store(true)
 	called := 0
 	server := httptest.NewUnstartedServer(nil)
-	server.Config = firmware.HTTPConfig{Gate: open.Load}.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	config := firmware.HTTPConfig{Gate: open.Load, Open: func(r *http.Request) bool { return r.URL.Path == "/healthz" }}
+	server.Config = config.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		called++
 		_, _ = io.WriteString(w, "one") // the client sees whether it failed
 		if r.URL.Path == "/close" {
@@ -48,6 +49,9 @@ func TestHTTPGate(t *testing.T) {
 	_, err = get("/")
 	require.Error(t, err)
 	require.Equal(t, before, called)
+	body, err = get("/healthz")
+	require.NoError(t, err)
+	require.Equal(t, "one", body)
 	open.Store(true)
 	_, err = get("/")
 	require.NoError(t, err)

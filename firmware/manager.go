@@ -45,6 +45,9 @@ type Manager struct {
 
 	waiters waiters
 
+	missing   missing
+	asksStore chan struct{} // holds one while Status waits for the store
+
 	mu         sync.Mutex
 	taken      bool                         // a Run has begun and not returned
 	running    bool                         // and its context, as far as is known, has not ended
@@ -105,6 +108,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		config: config, srv: srv, db: db, images: images, delivery: config.Delivery, log: config.Logger,
 		uriCalls:   make(chan struct{}, maxPackageURICalls),
 		keepCalls:  make(chan struct{}, maxKeepCalls),
+		asksStore:  make(chan struct{}, 1),
 		clock:      newClock(),
 		places:     newPlaces(config.Parallel, config.Silent),
 		runs:       make(map[string]*run),

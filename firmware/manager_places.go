@@ -30,6 +30,7 @@ type places struct {
 
 	quiet    list.List // of *place whose device is silent, the longest first
 	maxQuiet int
+	parallel int // places of each lane
 	share    int // places for doubtful actions; 0: they go only if no other waits
 }
 
@@ -40,7 +41,7 @@ type doubtful struct {
 }
 
 func newPlaces(parallel, silent int) *places {
-	p := &places{maxQuiet: silent, share: parallel / 4}
+	p := &places{maxQuiet: silent, parallel: parallel, share: parallel / 4}
 	p.free = [lanes]int{laneRequest: parallel, laneTransfer: parallel, laneInventory: parallel}
 	return p
 }

@@ -32,12 +32,15 @@ type HTTPConfig struct {
 	// each piece of an answer; while it returns false, connections end instead. Default: always
 	// true.
 	Gate func() bool
+	// Open reports whether a request is answered whatever Gate returns, such as one that asks for
+	// the server's health: see Health of package httpapi. Default: none is.
+	Open func(*http.Request) bool
 }
 
 // NewServer returns a server as [NewHTTPServer] does.
 func (c HTTPConfig) NewServer(handler http.Handler) *http.Server {
 	if c.Gate != nil {
-		handler = gated(handler, c.Gate)
+		handler = gated(handler, c.Gate, c.Open)
 	}
 	server := NewHTTPServer(handler)
 	if c.MaxConnections > 0 {
@@ -46,9 +49,14 @@ func (c HTTPConfig) NewServer(handler http.Handler) *http.Server {
 	return server
 }
 
-// gated returns a handler whose answers end when open returns false.
-func gated(handler http.Handler, open func() bool) http.Handler {
+// gated returns a handler whose answers end when open returns false, except to the requests that
+// always selects.
+func gated(handler http.Handler, open func() bool, always func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if always != nil && always(r) {
+			handler.ServeHTTP(w, r)
+			return
+		}
 		g := &gatedWriter{w, open}
 		g.check()
 		handler.ServeHTTP(g, r)

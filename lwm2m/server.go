@@ -65,6 +65,8 @@ type Server struct {
 	callbacks  work.Pool // calls functions of the program
 	workers    work.Workers[func()]
 	hooks      hookCalls
+	tally      tally
+	trouble    trouble
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the

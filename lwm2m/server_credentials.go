@@ -165,6 +165,7 @@ func (s *Server) noteCredentials(err error) {
 	news := s.asking.failing != (err != nil)
 	s.asking.failing = err != nil
 	s.asking.mu.Unlock()
+	s.trouble.asking.note(err)
 	switch {
 	case !news:
 	case err != nil:
@@ -184,6 +185,7 @@ func (s *Server) watchCredentials() (stop func()) {
 	stop = func() {}
 	s.guard("CredentialsWatcher.Watch", func() {
 		stop = w.Watch(func(ids []Identity) { s.Revoke(ids...) }, func(err error) {
+			s.trouble.reading.note(err)
 			if err != nil {
 				s.log.Error("credentials cannot be read; what they were before holds", slog.Any("error", err))
 				return

@@ -94,6 +94,7 @@ func (s *Server) hook(name string, f func()) bool {
 	if h.waiting.Add(1) > maxHookCalls {
 		h.waiting.Add(-1)
 		h.left.Add(1)
+		s.tally.hooks.Add(1)
 		if !h.warned.Swap(true) {
 			s.log.Warn("hooks do not return in time; calls are left out", slog.String("function", name))
 		}
@@ -113,6 +114,14 @@ func (s *Server) hook(name string, f func()) bool {
 
 // dropped reports that the server had no room for one of what.
 func (s *Server) dropped(what string) {
+	switch what {
+	case DropNotification:
+		s.tally.notifications.Add(1)
+	case DropRequest:
+		s.tally.requests.Add(1)
+	case DropHandshake:
+		s.tally.reports.Add(1)
+	}
 	if f := s.config.Hooks.Dropped; f != nil {
 		s.hook("ServerHooks.Dropped", func() { f(what, 1) })
 	}
@@ -151,20 +160,20 @@ func (s *Server) requestEnded(c *Call, err error) {
 
 // coapHooks are the hooks of the endpoint, which calls them with its locks held.
 func (s *Server) coapHooks() (hooks coap.Hooks) {
-	if f := s.config.Hooks.Handshake; f != nil {
-		hooks.Associated = func(p coap.Peer, proven *dtls.Identity) {
+	hooks.Associated = func(p coap.Peer, proven *dtls.Identity) {
+		s.tally.handshakes.Add(1)
+		if f := s.config.Hooks.Handshake; f != nil {
 			s.hook("ServerHooks.Handshake", func() { f(Transport(p.Transport), p.Addr, firstIdentity(proven), nil) })
 		}
 	}
-	if f := s.config.Hooks.Retransmission; f != nil {
-		hooks.Retransmitted = func(p coap.Peer) {
+	hooks.Retransmitted = func(p coap.Peer) {
+		s.tally.retransmissions.Add(1)
+		if f := s.config.Hooks.Retransmission; f != nil {
 			s.hook("ServerHooks.Retransmission", func() { f(s.endpointAt(p), Transport(p.Transport), s.coap.RemoteAddr(p)) })
 		}
 	}
 	hooks.Rejected = s.stirred
-	if s.config.Hooks.Dropped != nil {
-		hooks.TurnedAway = func(coap.Peer) { s.dropped(DropRequest) }
-	}
+	hooks.TurnedAway = func(coap.Peer) { s.dropped(DropRequest) }
 	return hooks
 }
 
@@ -180,6 +189,7 @@ func (s *Server) endpointAt(p coap.Peer) string {
 
 // refused logs that the server refused a request of a device, and calls the hook.
 func (s *Server) refused(level slog.Level, what string, r Registration, err error) {
+	s.tally.refusals.Add(1)
 	s.log.Log(context.Background(), level, what, slog.String("endpoint", r.Endpoint), slog.String("identity", r.Identity.String()),
 		slog.Any("address", r.Address), slog.String("transport", r.Transport.String()), slog.Any("error", err))
 	if f := s.config.Hooks.Refused; f != nil {

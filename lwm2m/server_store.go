@@ -131,6 +131,7 @@ func (s *Server) put(ctx context.Context, r Registration) error {
 	}
 	err := fmt.Errorf("%w: RegistrationStore.PutRegistration panicked", ErrInternal)
 	s.guard("RegistrationStore.PutRegistration", func() { err = s.config.Registrations.PutRegistration(ctx, r) })
+	s.trouble.storing.note(err)
 	return err
 }
 
@@ -235,6 +236,7 @@ func (s *Server) flushTogether(ctx context.Context, store batchStore, endpoints 
 	}
 	err := fmt.Errorf("%w: RegistrationStore.PutRegistrations panicked", ErrInternal)
 	s.guard("RegistrationStore.PutRegistrations", func() { err = store.PutRegistrations(ctx, records) })
+	s.trouble.storing.note(err)
 	return err
 }
 

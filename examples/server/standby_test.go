@@ -113,7 +113,14 @@ func TestDatabaseAway(t *testing.T) {
 	status, problem := call[struct{ Title string }](s, "GET", "/updates", "", nil)
 	require.GreaterOrEqual(t, status, 500, "%+v", problem)
 	<-time.After(3 * time.Second)
+	status, body := s.get("/readyz", "")
+	require.Equal(t, 503, status)
+	require.Contains(t, body, "The store does not answer.")
 	require.NoError(t, database.Start())
+	require.Eventually(t, func() bool {
+		status, _ := s.get("/readyz", "")
+		return status == 200
+	}, 40*time.Second, 50*time.Millisecond)
 	for _, id := range updates {
 		u := s.await(id, ended)
 		require.Equal(t, "succeeded", u.Outcome, "%+v", u)

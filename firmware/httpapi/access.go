@@ -21,6 +21,7 @@ const (
 	ReadUpdates  Action = "updates:read"
 	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served; remove a damaged one
 	ReadEvents   Action = "events:read"
+	ReadStatus   Action = "status:read" // of the server: addresses, limits, what does not work
 
 	ReadRollouts  Action = "rollouts:read"
 	WriteRollouts Action = "rollouts:write" // create, edit, delete, add a device, and each order

@@ -128,7 +128,7 @@ func TestAccess(t *testing.T) {
 		"GET devices/{endpoint}/requests/{request}": {}, "DELETE devices/{endpoint}/requests/{request}": {},
 		"GET updates": {}, "GET counts": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
-		"POST updates/{update}/served": {}, "GET events": {},
+		"POST updates/{update}/served": {}, "GET events": {}, "GET status": {},
 		"GET rollouts": {}, "POST rollouts": {body: many}, "GET rollouts/{rollout}": {}, "PATCH rollouts/{rollout}": {body: "{}"},
 		"DELETE rollouts/{rollout}": {}, "GET rollouts/{rollout}/members": {}, "POST rollouts/{rollout}/members": {body: `{"endpoint":"mine"}`},
 		"GET rollouts/{rollout}/events": {}, "POST rollouts/{rollout}/start": {}, "POST rollouts/{rollout}/pause": {},
@@ -192,7 +192,7 @@ func TestAccess(t *testing.T) {
 				query = "?endpoint=mine"
 			}
 			w, access = send("mine", f.mine, query, "mine")
-			if key == "GET devices" || key == "GET fleet" || key == "GET counts" || strings.Contains(pattern, "rollouts") {
+			if key == "GET devices" || key == "GET fleet" || key == "GET counts" || key == "GET status" || strings.Contains(pattern, "rollouts") {
 				require.Empty(t, access.Endpoint)
 				require.Equal(t, http.StatusForbidden, w.Code)
 				if strings.Contains(pattern, "{rollout}") {
@@ -224,7 +224,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table, except those that need no credentials.
-	require.Equal(t, 41, func() (n int) {
+	require.Equal(t, 42, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			for _, call := range route.calls {
 				if !call.public {

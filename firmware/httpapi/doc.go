@@ -54,6 +54,7 @@
 //	POST   /api/v1/rollouts/{rollout}/stop           body: {"mode": "finish"} or {"mode": "cancel"}; ?dry_run=true only says what it would do
 //	POST   /api/v1/rollouts/{rollout}/retry          body: {"outcomes": ["failed"]}; lets members try again
 //	GET    /api/v1/events                            server-sent events; ?after, ?endpoint, ?update
+//	GET    /api/v1/status                            version, store, sockets, limits, counters, and what does not work
 //	GET    /api/v1/openapi.yaml                      all of this in OpenAPI 3.1; without credentials
 //	GET    /api/v1/docs                              the same as a page; without credentials
 //
@@ -420,6 +421,22 @@
 // At each heartbeat, by default every 15 seconds, the server sends a comment; it drops a client
 // that takes longer than that to accept a batch. A client that has a quarter of all streams open
 // gets 429; if all streams are open, every client gets 503.
+//
+// # Status
+//
+// GET /api/v1/status says how the server is: version (program, library, go), started,
+// uptime_seconds, ready, the store (kind, format, bytes, last_commit and its age, since when
+// commits fail, its lease), sockets (door, address, protocol, how many peers or connections are
+// open, and how many may be), queues (what occupies places: length and limit), counters since the
+// start, updates by outcome, and rollouts that have not ended, by state. Each item of queues and
+// counters says in text what it counts. What is not known is null.
+//
+// degraded is a list of what does not work as it should:
+//
+//	{"what": "store", "why": "The store does not answer.", "since": "...", "todo": "Look at the database or at the disk. ..."}
+//
+// ready is false if one of these keeps the server from serving; see [Health]. What is found out
+// serves all requests of a second.
 //
 // # Errors
 //

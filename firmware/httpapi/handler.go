@@ -45,6 +45,10 @@ type Config struct {
 	// Actor says who sends a request that is authorized, for the journals of rollouts: a name of at
 	// most 255 bytes without control characters. Default: the journals name no one.
 	Actor func(*http.Request) string
+	// Status says what the program knows of itself, for GET /api/v1/status and [Health]. It must
+	// return at once; an answer that takes more than a second counts as none. Default: the program
+	// says nothing.
+	Status func() Program
 	// Logger receives internal errors; clients see only their category. Default: nothing is logged.
 	Logger *slog.Logger
 }
@@ -133,6 +137,7 @@ type api struct {
 	handedIn handedIn
 	texts    texts
 	watches  watches
+	monitor  monitor
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
@@ -144,6 +149,9 @@ func newAPI(m manager, images repository, authorize func(*http.Request, Access) 
 	a.large = make(chan struct{}, largeBodies)
 	if config.Rollouts != nil {
 		a.rollouts = config.Rollouts
+	}
+	a.monitor = monitor{
+		manager: m, program: config.Status, followers: a.streams.count, log: a.config.Logger, started: time.Now(),
 	}
 	a.routes = a.table()
 	return a
@@ -223,6 +231,7 @@ type manager interface {
 	Fleet(ctx context.Context) (firmware.Fleet, error)
 	Do(ctx context.Context, r lwm2m.Request) (lwm2m.Answer, error)
 	Model(endpoint string, object uint16) (*lwm2m.ObjectModel, bool)
+	Status(ctx context.Context) firmware.Status
 }
 
 // repository is the part of [firmware.Repository] that the handler uses.

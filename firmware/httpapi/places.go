@@ -65,3 +65,10 @@ func (p *places) enter(r *http.Request, endpoint string) (leave func() int, err 
 		return p.open
 	}, nil
 }
+
+// count returns how many are open, and how many may be.
+func (p *places) count() (open, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open, p.most
+}

@@ -149,6 +149,7 @@ func (a *api) singles() []route {
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.releaseUpdate},
 		}},
 		{"updates/{update}/served", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.updateServed}}},
+		{"status", map[string]*call{http.MethodGet: {action: ReadStatus, serve: a.getStatus}}},
 		{"events", map[string]*call{
 			http.MethodGet: {action: ReadEvents, query: []string{"after", "endpoint", "update"}, serve: a.streamEvents},
 		}},

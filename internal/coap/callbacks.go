@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,7 @@ import (
 type origin struct {
 	n    int // callbacks that run, or will run
 	shut bool
+	open atomic.Int64 // its associations
 }
 
 // gate lets callbacks begin, and waits until they end. Functions of the user are called between

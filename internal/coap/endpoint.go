@@ -48,6 +48,7 @@ type Endpoint struct {
 	mu      sync.Mutex
 	closed  bool
 	servers []server
+	doors   []*doorway // of ServeListener
 	streams map[*stream]struct{}
 	mute    [groups]list.List // of *stream without a request so far, the oldest first
 }

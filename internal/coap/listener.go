@@ -24,6 +24,7 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed er
 	defer end()
 	var from origin
 	defer func() { e.join(&from, e.config.Drain) }()
+	defer e.listens(&doorway{l.Addr(), &from})()
 	closing := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closing)

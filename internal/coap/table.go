@@ -46,6 +46,7 @@ func (t *table) enter(a *association, now time.Duration) *association {
 	a.serial = t.next
 	a.heard.Store(int64(now))
 	t.peers.Put(a)
+	a.home.count(1)
 	if a.peer.Transport == UDP {
 		t.udp++
 		t.requeue(a, now)
@@ -70,6 +71,7 @@ func (t *table) remove(a *association) {
 
 func (t *table) drop(a *association) {
 	t.peers.Delete(a.peer)
+	a.home.count(-1)
 	if a.peer.Transport == UDP {
 		t.udp--
 	}

@@ -237,3 +237,13 @@ func (s *Socket) Close() {
 	s.stop()
 	s.conn.Close()
 }
+
+// Dialled reports whether the socket is a client's.
+func (s *Socket) Dialled() bool { return s.config.Server.IsValid() }
+
+// Handshakes returns how many handshakes are in progress.
+func (s *Socket) Handshakes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unverified.Len() + s.verified.Len()
+}

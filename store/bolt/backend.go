@@ -3,6 +3,7 @@ package bolt
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 
@@ -166,6 +167,17 @@ func (b *backend) again() error {
 	}
 	b.db = db
 	return nil
+}
+
+// size returns the size of the file in bytes; 0 if that is not known.
+func (b *backend) size() int64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	info, err := os.Stat(b.db.Path())
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // Close closes the file if Open has opened it. If a panic has interrupted bbolt, it may never

@@ -30,6 +30,7 @@ package bolt
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,6 +62,14 @@ type Store struct {
 	store.Rollouts
 	backend *backend
 	logged  kv.Backend
+	kv      *kv.Store
+}
+
+// Report implements store.Reporter. Bytes is the size of the file.
+func (s *Store) Report(context.Context) store.Report {
+	r := s.kv.Report()
+	r.Kind, r.Bytes = "bolt", s.backend.size()
+	return r
 }
 
 // Config says how to open a store. The zero Config works.
@@ -139,7 +148,7 @@ func open(b *backend) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{s, s, b, logged}, nil
+	return &Store{s, s, b, logged, s}, nil
 }
 
 // A tx keeps the buckets of the tables, and a cursor for each.

@@ -9,5 +9,5 @@ func NewOver() (*Store, kv.Backend) {
 	if err != nil {
 		panic(err)
 	}
-	return &Store{s, s}, b
+	return &Store{s, s, s}, b
 }

@@ -6,6 +6,7 @@
 package memory
 
 import (
+	"context"
 	"iter"
 	"sync"
 
@@ -17,6 +18,14 @@ import (
 type Store struct {
 	store.Store
 	store.Rollouts
+	kv *kv.Store
+}
+
+// Report implements store.Reporter.
+func (s *Store) Report(context.Context) store.Report {
+	r := s.kv.Report()
+	r.Kind, r.Format = "memory", 0
+	return r
 }
 
 // New returns an empty store.
@@ -25,7 +34,7 @@ func New() *Store {
 	if err != nil {
 		panic(err) // a backend in memory cannot fail, and an empty one has no format
 	}
-	return &Store{s, s}
+	return &Store{s, s, s}
 }
 
 // A backend is a set of tables under one lock. Package kv writes a commit only after all its

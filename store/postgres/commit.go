@@ -124,6 +124,7 @@ func (s *Store) drain() {
 		q.mu.Unlock()
 		s.write(group)
 		for _, c := range group {
+			s.ends.Ended(c.err)
 			close(c.done)
 		}
 		q.average += (float64(n) - q.average) / 12

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/otago-iot/otago/store"
 )
 
 // LeaseTime is how long a store holds its namespace without renewing the lease.
@@ -168,6 +170,25 @@ func (s *Store) Holds() bool { return int64(time.Since(start)) < s.lease.until.L
 // Lost returns a channel that is closed when another store has taken over. From then on each Commit
 // fails with [ErrLost].
 func (s *Store) Lost() <-chan struct{} { return s.lease.lost }
+
+// Report implements store.Reporter. Format is the version of the tables.
+func (s *Store) Report(context.Context) store.Report {
+	r := s.ends.Report()
+	r.Kind, r.Format = "postgres", latest
+	if s.config.ReadOnly {
+		return r
+	}
+	r.Lease = &store.Lease{Node: s.config.Node, Held: s.Holds()}
+	if until := s.lease.until.Load(); until >= 0 {
+		r.Lease.Until = start.Add(time.Duration(until))
+	}
+	select {
+	case <-s.lease.lost:
+		r.Lease.Lost = true
+	default:
+	}
+	return r
+}
 
 // seconds reads a number of seconds from a column.
 type seconds time.Duration

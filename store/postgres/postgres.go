@@ -66,6 +66,7 @@ type Store struct {
 	closed  bool
 	queue   queue
 	lease   lease
+	ends    store.Commits
 
 	unfenced bool // commits do not look whose the namespace is: a test shows what that does
 }

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -120,6 +121,7 @@ type Backend struct {
 
 	packets   map[Door]net.PacketConn
 	listeners map[Door]net.Listener
+	open      map[Door]*atomic.Int64 // connections of the doors for HTTP
 }
 
 // Listen opens the repository and the sockets, so that errors show before anything runs. Run, or
@@ -128,7 +130,10 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	b := &Backend{config: config, packets: map[Door]net.PacketConn{}, listeners: map[Door]net.Listener{}}
+	b := &Backend{config: config, packets: map[Door]net.PacketConn{}, listeners: map[Door]net.Listener{}, open: map[Door]*atomic.Int64{}}
+	for _, door := range doors {
+		b.open[door] = new(atomic.Int64)
+	}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -285,11 +290,12 @@ func (b *Backend) Run(ctx context.Context) error {
 
 	quiet := slog.NewLogLogger(b.config.Logger.Handler(), slog.LevelDebug)
 	if l := b.listeners[LeshanAPI]; l != nil {
-		group.Go(func() error { return b.serveHTTP(ctx, l, b.bridge, quiet) })
+		group.Go(func() error { return b.serveHTTP(ctx, LeshanAPI, l, b.bridge, quiet) })
 	}
 	if l := b.listeners[HTTP]; l != nil {
 		api, err := httpapi.New(b.manager, b.operators.authorize, httpapi.Config{
-			MaxImage: b.config.MaxImage, Rollouts: b.rollouts, Actor: b.operators.actor, Logger: b.config.Logger,
+			MaxImage: b.config.MaxImage, Rollouts: b.rollouts, Actor: b.operators.actor, Status: b.status,
+			Logger: b.config.Logger,
 		})
 		if err != nil {
 			return err
@@ -297,18 +303,21 @@ func (b *Backend) Run(ctx context.Context) error {
 		if b.config.Token == nil {
 			api = ownHostsOnly(api)
 		}
-		group.Go(func() error { return b.serveHTTP(ctx, l, api, quiet) })
+		if api, err = b.withHealth(api); err != nil {
+			return err
+		}
+		group.Go(func() error { return b.serveHTTP(ctx, HTTP, l, api, quiet) })
 	}
 	// No mux: it would redirect paths such as //x, and small clients do not follow redirects.
 	packages := b.delivery
 	if l := b.listeners[FWHTTP]; l != nil {
-		group.Go(func() error { return b.serveHTTP(ctx, l, packages, quiet) })
+		group.Go(func() error { return b.serveHTTP(ctx, FWHTTP, l, packages, quiet) })
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
 		group.Go(func() error {
 			// Through the log the manager learns why a device does not download: because it does
 			// not trust the certificate, for example.
-			return b.serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
+			return b.serveHTTP(ctx, FWHTTPS, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
 		})
 	}
 	return group.Wait()

@@ -18,10 +18,15 @@ import (
 	"github.com/otago-iot/otago/internal/problem"
 )
 
-// serveHTTP serves until ctx ends.
-func (b *Backend) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, errorLog *log.Logger) error {
-	server := b.config.Web.NewServer(handler)
+// serveHTTP serves a door until ctx ends.
+func (b *Backend) serveHTTP(ctx context.Context, door Door, l net.Listener, handler http.Handler, errorLog *log.Logger) error {
+	config := b.config.Web
+	if door == HTTP {
+		config.Open = isHealth
+	}
+	server := config.NewServer(handler)
 	server.ErrorLog = errorLog
+	count(server, b.open[door])
 	return firmware.RunHTTPServer(ctx, server, l)
 }
 

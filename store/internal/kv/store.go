@@ -42,6 +42,7 @@ type Store struct {
 
 	overlay *overlay  // for the commit that is applied in a transaction
 	commits sync.Pool // of *commit; its own, as a channel made in a bubble of synctest stays there
+	ends    store.Commits
 }
 
 type commit struct {
@@ -310,12 +311,20 @@ func (s *Store) write(group []*commit) {
 		}
 		return nil
 	})
+	s.ends.Ended(err)
 	for _, c := range group {
 		if err != nil {
 			c.seq, c.err = 0, fmt.Errorf("store: commit: %w", err)
 		}
 		c.done <- struct{}{}
 	}
+}
+
+// Report returns what the store knows of its commits, and the number of its format.
+func (s *Store) Report() store.Report {
+	r := s.ends.Report()
+	r.Format = format
+	return r
 }
 
 func (s *Store) view(ctx context.Context, fn func(Reader) error) error {
