@@ -42,7 +42,7 @@ func (s Selector) Check() error {
 		most         int
 	}{
 		{"manufacturer", s.Manufacturer, store.MaxFact}, {"model", s.Model, store.MaxFact}, {"hardware", s.Hardware, store.MaxFact},
-		{"version", s.Version, store.MaxText}, {"version_below", s.VersionBelow, store.MaxText}, {"contains", s.Contains, store.MaxText},
+		{"version", s.Version, store.MaxText}, {"version_below", s.VersionBelow, store.MaxText}, {"contains", s.Contains, store.MaxEndpoint},
 	} {
 		if problem := names.Check(text.value, 0, text.most); problem != "" {
 			return &RequestError{Field: text.field, Problem: problem}

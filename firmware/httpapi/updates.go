@@ -246,7 +246,7 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 			return invalidQuery("whose", "whose must be device, operator or server")
 		}
 	}
-	if query.has("reason") && (reason == "" || len(reason) > maxID) {
+	if query.has("reason") && (reason == "" || len(reason) > maxID || strings.Trim(reason, "abcdefghijklmnopqrstuvwxyz_") != "") {
 		return invalidQuery("reason", "reason must be the reason of an update that has ended, such as device_result")
 	}
 	has, err := query.part()
