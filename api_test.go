@@ -24,8 +24,8 @@ import (
 // files, and not counted.
 var budgets = map[string]int{
 	"lwm2m":                     214,
-	"firmware/fsm":              83,
-	"firmware, firmware/device": 134,
+	"firmware/fsm":              84,
+	"firmware, firmware/device": 135,
 }
 
 // TestAPI compares the exported API of each package with its file in api: one line for each

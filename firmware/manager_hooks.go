@@ -14,8 +14,9 @@ import (
 // Hooks are functions for metrics and traces. Each may be nil.
 //
 // The manager calls the hooks of one update one after the other, in the order of this type's
-// fields: Started or Resumed, then ActionStart and ActionEnd in turn, then Ended. After Ended come
-// only those of the last action of an update that the server has ended, [ActionCancel]. Hooks run
+// fields: Started or Resumed, then ActionStart and ActionEnd in turn, with PhaseEnded between them,
+// then Ended. After Ended come only those of the last action of an update that the server has
+// ended, [ActionCancel]. Hooks run
 // in goroutines of their own, at most 32 at a time. A hook that blocks delays the later hooks of
 // its update; 32 hooks that block delay those of all updates. No hook delays an update or a
 // request. A panic of a hook is logged, and counts as its return.
@@ -50,6 +51,13 @@ type Hooks struct {
 	// if it answered with an error; [ErrGivenUp] if the manager gave the action up;
 	// lwm2m.ErrTimeout and others if there was no answer.
 	ActionEnd func(ctx context.Context, u Update, kind ActionKind, err error)
+	// PhaseEnded is called when an update leaves a phase, or begins another attempt in the same
+	// one, with u as it is then. took is the time that the update was in the phase, also over a
+	// restart of the server, with the time in which the device was away and in which the update was
+	// held. A pause before a retry is no part of it. bytes of the package went to the device in the
+	// phase; it is 0 except in PhaseTransferring. A phase that takes no time, such as
+	// PhaseTransferred without a hold, is left out.
+	PhaseEnded func(ctx context.Context, u Update, phase Phase, took time.Duration, bytes int64)
 	// Ended is called when an update has its outcome, in the process that ended it.
 	Ended func(ctx context.Context, u Update)
 	// StoreFailed is called when the store refused a commit, which the manager then tries again. It
@@ -201,6 +209,37 @@ func (m *Manager) hook(ctx context.Context, name string, fn func(context.Context
 		u := *u
 		m.hooks.call(u.ID, name, false, func() { fn(context.WithoutCancel(ctx), u) })
 	}
+}
+
+// phaseEnded calls PhaseEnded if a step has ended a phase: before is the machine before the step,
+// and u the update after it.
+func (m *Manager) phaseEnded(ctx context.Context, before *phaseBefore, u *Update) {
+	after, f := &u.Machine, m.config.Hooks.PhaseEnded
+	if f == nil || after.Phase == before.phase && after.Attempt == before.attempt {
+		return
+	}
+	took, bytes := max(0, after.Now().Sub(before.since)), int64(0)
+	switch {
+	case before.phase != PhaseTransferring:
+	case after.Attempt == before.attempt:
+		bytes = after.Bytes
+	default:
+		bytes = before.bytes
+	}
+	said, phase := *u, before.phase
+	m.hooks.call(u.ID, "PhaseEnded", false, func() { f(context.WithoutCancel(ctx), said, phase, took, bytes) })
+}
+
+// phaseBefore is what PhaseEnded has to know of an update before a step.
+type phaseBefore struct {
+	phase   Phase
+	attempt int
+	bytes   int64
+	since   time.Time
+}
+
+func beforeStep(u *fsm.Update) phaseBefore {
+	return phaseBefore{u.Phase, u.Attempt, u.Bytes, u.PhaseSince()}
 }
 
 // actionHooks are the hooks of one action. They are used again after the call of ActionEnd.

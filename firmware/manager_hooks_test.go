@@ -313,3 +313,45 @@ func TestHooksBlock(t *testing.T) {
 		require.Greater(t, began.Load(), int64(n))
 	})
 }
+
+// TestPhaseHooks: each phase that an update leaves is reported once, in order, with its time and
+// its bytes, also if the server restarts meanwhile.
+func TestPhaseHooks(t *testing.T) {
+	var mu sync.Mutex
+	var phases []firmware.Phase
+	var times []time.Duration
+	var sent int64
+	hooks := firmware.Hooks{PhaseEnded: func(_ context.Context, _ firmware.Update, phase firmware.Phase, took time.Duration, bytes int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		phases, times, sent = append(phases, phase), append(times, took), sent+bytes
+	}}
+	inWorld(t, firmware.ManagerConfig{Hooks: hooks}, func(w *world) {
+		u := w.begin(w.request())
+		time.Sleep(time.Minute)
+		require.Equal(t, map[firmware.Phase]int{firmware.PhaseWaiting: 1}, w.mgr.Phases())
+		w.stop()
+		require.Empty(t, w.mgr.Phases())
+		w.start(w.db)
+		time.Sleep(time.Minute)
+		script := good()
+		script.Delivery = fsm.PushOnly
+		w.device(script)
+		u = w.wait(u.ID, time.Hour)
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		var all time.Duration
+		for _, took := range times {
+			all += took
+		}
+		require.Equal(t, []firmware.Phase{
+			firmware.PhaseWaiting, firmware.PhasePreparing, firmware.PhaseTransferring, firmware.PhaseExecuting,
+			firmware.PhaseVerifying,
+		}, phases)
+		require.InDelta(t, 120, times[0].Seconds(), 1)
+		require.InDelta(t, u.Machine.Ended.Sub(u.Machine.Created).Seconds(), all.Seconds(), 1)
+		require.Equal(t, w.image.Size, sent)
+	})
+}

@@ -30,3 +30,24 @@ func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Updat
 func (m *Manager) Counts(ctx context.Context, image string) ([]store.Count, error) {
 	return m.db.Counts(ctx, image)
 }
+
+// Phases returns how many of the updates that Run takes care of are in each phase. It looks at each
+// of them in memory, and reads nothing.
+func (m *Manager) Phases() map[Phase]int {
+	m.mu.Lock()
+	runs := make([]*run, 0, len(m.runs))
+	for _, r := range m.runs {
+		runs = append(runs, r)
+	}
+	m.mu.Unlock()
+	phases := make(map[Phase]int, 8)
+	for _, r := range runs {
+		r.mu.Lock()
+		phase, counts := r.u.Machine.Phase, !r.stopped
+		r.mu.Unlock()
+		if counts {
+			phases[phase]++
+		}
+	}
+	return phases
+}

@@ -113,7 +113,7 @@ func (r *run) continueFrom(ctx context.Context, stored *fsm.Actions) {
 func (r *run) step(ctx context.Context, l *item) {
 	began := time.Now()
 	rec := r.copy()
-	phase := rec.Machine.Phase
+	before := beforeStep(&rec.Machine)
 	actions := rec.Machine.Apply(l.Observation)
 	rec.Changed = rec.Machine.Now()
 	if actions.Abandon {
@@ -144,10 +144,11 @@ func (r *run) step(ctx context.Context, l *item) {
 		}
 		lines, soft = nil, false
 	} else {
-		soft = soft || len(actions.Journal) > 0 || rec.Machine.Phase != phase
+		soft = soft || len(actions.Journal) > 0 || rec.Machine.Phase != before.phase
 	}
 	r.keep(&rec, lines, soft)
 	l.answer(&rec, nil)
+	r.m.phaseEnded(ctx, &before, &rec)
 
 	switch {
 	case rec.Machine.Active() && time.Since(began) > lateStep:

@@ -82,6 +82,10 @@ func (u *Update) limit() time.Duration {
 	}
 }
 
+// PhaseSince returns when the time of the phase began to count: when the update entered it, or at
+// the end of the last pause before a retry, which may be to come.
+func (u *Update) PhaseSince() time.Time { return u.Memory.Clock.Since }
+
 // counts reports whether the time that passes now is part of the phase. It is not while an operator
 // holds the update, while an action waits in a queue of the server, or while the device is away or
 // asleep. Absence counts while the server waits for the first registration, and while the device
