@@ -53,13 +53,13 @@ func (k ActionKind) words() string {
 func (k ActionKind) answer() string {
 	switch k { // the kinds for which most updates wait cost no memory
 	case ActionRead:
-		return "answer to Read"
+		return waitAnswer + "Read"
 	case ActionWriteURI:
-		return "answer to Write 5/0/1"
+		return waitAnswer + "Write 5/0/1"
 	case ActionExecute:
-		return "answer to Execute"
+		return waitAnswer + "Execute"
 	default:
-		return "answer to " + k.words()
+		return waitAnswer + k.words()
 	}
 }
 

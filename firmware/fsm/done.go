@@ -134,7 +134,7 @@ func (m *machine) pushDone(o *Observation) {
 	switch {
 	case o.Code.OK():
 		m.line(EventPushAccepted, "the device accepted all bytes")
-		m.Memory.Attempt.WaitReason = "device to check the package"
+		m.Memory.Attempt.WaitReason = waitCheck
 		m.Memory.Attempt.Started = true
 		m.hasPackage()
 		m.restartClock(m.now)

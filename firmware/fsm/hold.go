@@ -164,5 +164,5 @@ func (m *machine) waitForHolds() {
 		m.Memory.Attempt.ReadyOnHold = true
 		m.log(EventExecuteHeld, "the device has the package; held by %s", m.holders())
 	}
-	m.readWhileHeld("hold to be released")
+	m.readWhileHeld(waitHold)
 }

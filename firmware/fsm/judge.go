@@ -61,7 +61,7 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	a.HeldBack = false
 	switch r.State.Value {
 	case Updating:
-		m.pollFor("device to finish another update")
+		m.pollFor(waitOther)
 	case Downloaded:
 		m.clearDownloaded()
 	case Downloading:
@@ -96,7 +96,7 @@ func (m *machine) clearDownloaded() {
 		pause := m.retryPause(a.Resets - 1)
 		m.log(EventRetry, "the device has a package after the reset; next try in %s", pause)
 		a.ResetDue = true
-		m.pause(pause, "device to be reset again")
+		m.pause(pause, waitReset)
 	default:
 		m.end(OutcomeFailed, ReasonRefused, "the device keeps another package and cannot be reset")
 	}
@@ -119,7 +119,7 @@ func (m *machine) clearDownloading() {
 		m.begin(ResultDefault)
 		return
 	}
-	m.pollFor("device to finish another transfer")
+	m.pollFor(waitOtherTransfer)
 }
 
 func (m *machine) reset(why string) {
@@ -147,7 +147,7 @@ func (m *machine) begin(before Result) {
 	m.Memory.History.take(c.way)
 	a := &m.Memory.Attempt
 	a.Begun, a.At, a.Before = true, m.now, before
-	a.WaitReason, a.SettleUntil = "device to begin its download", time.Time{}
+	a.WaitReason, a.SettleUntil = waitDownload, time.Time{}
 	m.enter(PhaseTransferring)
 	if c.Delivery == DeliveryPush {
 		m.log(EventPush, "attempt %d: %s", m.Attempt, c.why)
@@ -176,7 +176,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 				m.retry("the device waits for the rest of a push that broke off")
 			})
 		default:
-			m.pollFor("download to finish")
+			m.pollFor(waitDownloading)
 		}
 	case Downloaded:
 		m.judgeDownloaded(r, result)
@@ -203,7 +203,7 @@ func (m *machine) judgeIdle(r Reading, result Result) {
 	case result == ResultDefault || old && result == ResultSuccess:
 		m.showsNothing()
 	case old && m.now.Before(a.Answered.Add(stale)):
-		m.pollFor("device to begin", a.Answered.Add(stale))
+		m.pollFor(waitBegin, a.Answered.Add(stale))
 	case old && a.Answer == CodeNone:
 		// The device may not have received the package or URI: the Result is from before.
 		m.showsNothing()
@@ -231,7 +231,7 @@ func saysOnlyGone(result Result) bool {
 // the release, and does not count as a failed attempt.
 func (m *machine) lostOnHold() {
 	if m.held() {
-		m.readWhileHeld("hold to be released; the device has lost the package")
+		m.readWhileHeld(waitHold + "; the device has lost the package")
 		return
 	}
 	m.again(0, "the device lost the package while the update was held", "; this is not counted against the attempts")

@@ -43,7 +43,7 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 	case result == in.Before && in.Code.OK() && m.now.Before(in.At.Add(executeGrace)) && !in.Seen && (!in.Returned || a.ExecutedAgain):
 		// The device accepted Execute and has not begun yet. A registration that the server handled
 		// after the second Execute may belong to the restart before it.
-		m.pollFor("device to start the update", in.At.Add(executeGrace))
+		m.pollFor(waitStart, in.At.Add(executeGrace))
 	case result == in.Before && in.Code == CodeNone && !in.Seen:
 		// Execute may not have arrived, since the Result is from before.
 		m.notExecuted(r, result)
@@ -84,7 +84,7 @@ func (m *machine) notExecuted(r Reading, result Result) {
 	pause := m.retryPause(h.ExecutesFailed - 1)
 	m.log(EventRetry, "the device answered %s to Execute and has not started the update; next try in %s", in.Code, pause)
 	m.enter(PhaseTransferred)
-	m.pause(pause, "next Execute") // the device may still start
+	m.pause(pause, waitExecute) // the device may still start
 }
 
 // deferred waits until the end of the time for which the device defers the update. The device may
@@ -111,7 +111,7 @@ func (m *machine) deferred(r Reading) {
 	}
 	if m.now.Before(in.DeferUntil) {
 		m.restartClock(in.DeferUntil)
-		m.pollFor("device to start the deferred update", in.DeferUntil)
+		m.pollFor(waitDeferred, in.DeferUntil)
 		return
 	}
 	m.execute(r, ResultDefault, "the defer period is over")
@@ -147,7 +147,7 @@ func (m *machine) installing(before Result) {
 	a := &m.Memory.Attempt
 	a.Returned = a.Returned || a.ExecutedAgain && m.Memory.Installation.Returned
 	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
-	a.RetryAt, a.WaitReason, a.SettleUntil = time.Time{}, "device to start the update", time.Time{}
+	a.RetryAt, a.WaitReason, a.SettleUntil = time.Time{}, waitStart, time.Time{}
 	m.Memory.Reading.Polls = 0
 	m.enter(PhaseExecuting)
 	m.restartClock(m.now)
@@ -179,9 +179,9 @@ func (m *machine) judgeInstallation(r Reading, result Result) {
 		} else {
 			m.executeTookEffect()
 		}
-		m.pollFor("device to finish the update")
+		m.pollFor(waitInstall)
 	case Downloading:
-		m.pollFor("device to finish another transfer")
+		m.pollFor(waitOtherTransfer)
 	default:
 		m.verdict(r, result)
 	}
@@ -270,9 +270,9 @@ func (m *machine) showsNoResult(said bool) {
 		m.retry("the device refused Execute and has lost the package")
 	case !in.Returned:
 		m.executeTookEffect()
-		m.pollFor("device to restart")
+		m.pollFor(waitReboot)
 	case !said || m.Plan.Verify == VerifyResult && !v.is(m.Plan.Target):
-		m.pollFor("device to report a result")
+		m.pollFor(waitResult)
 	case v.is(m.Plan.Target):
 		m.sameVersionAgain()
 	case m.runsOld():

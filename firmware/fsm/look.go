@@ -50,7 +50,7 @@ func (m *machine) pollFor(why string, until ...time.Time) {
 // Clients show State Idle and Result 0 both before they report a Result and before they begin.
 func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	a := &m.Memory.Attempt
-	if why := "second look, because the device " + picture; a.WaitReason != why || a.SettleUntil.IsZero() {
+	if why := waitSettle + picture; a.WaitReason != why || a.SettleUntil.IsZero() {
 		a.SettleUntil, a.WaitReason = m.now.Add(wait), why
 		m.log(EventSettling, "the device %s; the server watches it for %s", picture, wait)
 	}
@@ -149,38 +149,38 @@ func (m *machine) waiting() Wait {
 	device := func(reason string) Wait { return Wait{reason, WhoseDevice, until} }
 	switch {
 	case !p.Online && !p.Seen:
-		return device("device to register")
+		return device(waitRegister)
 	case !p.Online && m.Phase == PhaseRestarting:
-		return device("device to restart and register")
+		return device(waitRestart)
 	case !p.Online && p.Asleep:
-		return device("sleeping device to wake")
+		return device(waitAsleep)
 	case !p.Online:
-		return device("device to come back")
+		return device(waitAway)
 	case d.Kind != ActionNone && d.Queued:
-		return Wait{"turn in this server's queue for " + d.Kind.words(), WhoseServer, until}
+		return Wait{waitTurn + d.Kind.words(), WhoseServer, until}
 	case d.Kind == ActionPush && d.Stall == stallBusy && a.RefusedRepeat:
-		return device("push to go on: the device refuses a block that the server sent again")
+		return device(waitPushRefused)
 	case d.Kind == ActionPush && d.Stall == stallBusy:
-		return device("push to go on: the device is busy")
+		return device(waitPushBusy)
 	case d.Kind == ActionPush && d.Stall == stallSilent && d.Logged:
-		return device("push to go on: the device does not answer")
+		return device(waitPushSilent)
 	case d.Kind == ActionPush:
-		return device("push to finish")
+		return device(waitPush)
 	case d.Kind != ActionNone:
 		return device(d.Kind.answer())
 	case m.Memory.Reading.Fails > 0 || m.Memory.Reading.Missing > 0:
-		return device("device to answer a read")
+		return device(waitReadAnswer)
 	case m.now.Before(a.RetryAt):
 		return Wait{a.WaitReason, WhoseServer, earlier(until, a.RetryAt)}
 	case m.held() && (a.ReadyOnHold || a.HeldBack):
-		return Wait{"hold to be released: " + m.holders(), WhoseOperator, until}
+		return Wait{waitHold + ": " + m.holders(), WhoseOperator, until}
 	case m.now.Before(m.Memory.Installation.DeferUntil):
-		return Wait{"device to start the deferred update", WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}
+		return Wait{waitDeferred, WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}
 	case !a.SettleUntil.IsZero():
 		return Wait{a.WaitReason, WhoseDevice, earlier(until, a.SettleUntil)}
 	case a.WaitReason != "":
 		return device(a.WaitReason)
 	default:
-		return device("device to be read")
+		return device(waitRead)
 	}
 }

@@ -85,7 +85,7 @@ func (m *machine) again(pause time.Duration, why, trail string) {
 	m.Memory.Attempt, m.Memory.Installation = attempt{}, installation{}
 	m.Memory.Reading.Polls, m.Memory.Reading.ReadDefer = 0, false
 	m.enter(PhasePreparing)
-	m.pause(pause, "next attempt, because: "+why)
+	m.pause(pause, waitAttempt+why)
 }
 
 // pause starts the clock of the phase after a pause that is not part of it.

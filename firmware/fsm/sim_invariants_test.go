@@ -152,6 +152,7 @@ func (s *sim) invariants(before fsm.Update, o fsm.Observation, actions fsm.Actio
 
 	// Invariant 6.
 	s.check(u.Active() == (u.Wait.Reason != ""), "invariant 6: an active update says what it waits for")
+	s.check(!u.Active() || isWaitSentence(u.Wait.Reason), "invariant 6: a wait is one of the sentences that are explained: %+v", u.Wait)
 	s.check(!u.Active() || u.Wait.Until.After(s.now), "invariant 6: the wait has an end ahead: %+v", u.Wait)
 	s.check(!u.Active() || u.Wake().After(s.now) && !u.Wake().After(u.Wait.Until), "invariant 6: the timer lies ahead, and not after the end of the wait: %s, %+v", u.Wake(), u.Wait)
 	if u.Active() && u.Doing().Kind == fsm.ActionNone && u.Held() && u.Phase == fsm.PhaseTransferred && s.online && !l.silent && l.read && l.last.Result.Value == 0 {

@@ -91,7 +91,7 @@ func (m *machine) progress(bytes int64) {
 	if bytes <= 0 {
 		return
 	}
-	a.WaitReason = "download to finish" // of a pull; waiting says what a push waits for
+	a.WaitReason = waitDownloading // of a pull; waiting says what a push waits for
 	if a.Started {
 		return
 	}

@@ -1,7 +1,11 @@
 package fsm_test
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,6 +13,24 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
+
+// waitSentences are the constants of waits.go, which doc/troubleshooting.md explains.
+var waitSentences = sync.OnceValue(func() (found []string) {
+	source, err := os.ReadFile("waits.go")
+	if err != nil {
+		panic(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\twait\w+ += "(.*)"$`).FindAllStringSubmatch(string(source), -1) {
+		found = append(found, m[1])
+	}
+	return found
+})
+
+func isWaitSentence(reason string) bool {
+	return slices.ContainsFunc(waitSentences(), func(s string) bool {
+		return reason == s || (strings.HasSuffix(s, " ") || s == "hold to be released") && strings.HasPrefix(reason, s)
+	})
+}
 
 // TestWaits: in each situation an update says what it waits for, whose time that is, and until
 // when.
@@ -94,6 +116,7 @@ func TestWaits(t *testing.T) {
 		},
 	} {
 		w := tt.h.update.Wait
+		require.True(t, isWaitSentence(w.Reason), w.Reason)
 		require.Equal(t, tt.reason, w.Reason)
 		require.Equal(t, tt.whose, w.Whose, tt.reason)
 		require.Equal(t, tt.until(tt.h).Sub(tt.h.now), w.Until.Sub(tt.h.now), tt.reason)
