@@ -36,6 +36,7 @@ const (
 	dtls    = "github.com/pion/dtls/v3"
 	dtlslog = "github.com/pion/logging" // dtls takes its logger from there
 	bbolt   = "go.etcd.io/bbolt"
+	otel    = "go.opentelemetry.io/otel"
 	pgx     = "github.com/jackc/pgx/v5"
 	testify = "github.com/stretchr/testify"
 	xmod    = "golang.org/x/mod"
@@ -81,6 +82,8 @@ var house = map[string]houseRule{
 	"firmware/firmwaretest":        {own: []string{"firmware", "lwm2m", "lwm2m/simnet", "store", "store/memory", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{testify}},
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout", "firmware/rollout/fsm", "lwm2m", "store"}, http: true},
 	"examples":                     {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
+
+	"firmware/telemetry": {own: []string{"firmware", "firmware/rollout", "lwm2m", "store"}, others: []string{otel, otel + "/metric", otel + "/trace"}},
 
 	"firmware/rollout": {own: []string{"internal/names", "internal/work", "lwm2m", "store", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout/fsm"}},
 
@@ -220,13 +223,13 @@ func TestArrows(t *testing.T) {
 	}
 }
 
-// TestWhatIsLinked holds the whole closure: only the back ends with a database, and the examples,
-// link one.
+// TestWhatIsLinked holds the whole closure: only the back ends with a database, the telemetry, and
+// the examples link more than the libraries.
 func TestWhatIsLinked(t *testing.T) {
 	packages := listDeps(t)
 	for importPath, p := range packages {
 		path, ours := below(importPath)
-		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "store/storetest/...", "examples/..."}, path) {
+		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "store/storetest/...", "firmware/telemetry", "examples/..."}, path) {
 			continue
 		}
 		for _, dep := range p.Deps {
