@@ -9,7 +9,8 @@ import (
 )
 
 // checkKeys refuses what package json accepts in silence: a key whose case is not that of the field
-// of v, and a key that an object has twice. data is JSON that was decoded into v.
+// of v, a key that an object has twice, and null in a list or a map, which would be an empty text.
+// data is JSON that was decoded into v.
 func checkKeys(data []byte, v any) error {
 	w := &keyWalk{decoder: json.NewDecoder(bytes.NewReader(data))}
 	w.decoder.UseNumber() // of any size
@@ -20,13 +21,19 @@ func checkKeys(data []byte, v any) error {
 type keyWalk struct {
 	decoder *json.Decoder
 	path    []string // of the value: names, and indexes in brackets
+	noNull  bool     // the next value must not be null
 }
 
 // value walks through the next value. t is nil where keys are not those of fields.
 func (w *keyWalk) value(t reflect.Type) error {
+	noNull := w.noNull
+	w.noNull = false
 	token, err := w.decoder.Token()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case token == nil && noNull:
+		return invalidField(w.field(), "must not be null")
 	}
 	switch t = plainType(t); token {
 	case json.Delim('{'):
@@ -36,7 +43,7 @@ func (w *keyWalk) value(t reflect.Type) error {
 			t = t.Elem()
 		}
 		for i := 0; w.decoder.More(); i++ {
-			if err := w.in("["+strconv.Itoa(i)+"]", t); err != nil {
+			if err := w.element("["+strconv.Itoa(i)+"]", t); err != nil {
 				return err
 			}
 		}
@@ -58,10 +65,13 @@ func (w *keyWalk) object(t reflect.Type) error {
 			return invalidField(w.field(name), "is there more than once")
 		}
 		seen[name] = true
-		of := fields[name]
-		if of == nil && t != nil && t.Kind() == reflect.Map {
-			of = t.Elem()
+		if t != nil && t.Kind() == reflect.Map {
+			if err := w.element(name, t.Elem()); err != nil {
+				return err
+			}
+			continue
 		}
+		of := fields[name]
 		for known := range fields {
 			if of == nil && strings.EqualFold(name, known) {
 				return invalidField(w.field(name), "is written "+strconv.Quote(known))
@@ -82,9 +92,15 @@ func (w *keyWalk) in(name string, t reflect.Type) error {
 	return w.value(t)
 }
 
+// element walks through an element of a list or a map.
+func (w *keyWalk) element(name string, t reflect.Type) error {
+	w.noNull = t != nil && (t.Kind() == reflect.String || t.Kind() == reflect.Struct)
+	return w.in(name, t)
+}
+
 // field returns the path of a field, such as stages[0].size.
-func (w *keyWalk) field(name string) string {
-	path := strings.ReplaceAll(strings.Join(append(w.path, name), "."), ".[", "[")
+func (w *keyWalk) field(name ...string) string {
+	path := strings.ReplaceAll(strings.Join(append(w.path, name...), "."), ".[", "[")
 	return clip(path, 40)
 }
 

@@ -39,6 +39,10 @@ func TestKeys(t *testing.T) {
 		`{"stages":[{"size":[{"a":1,"a":1}]}]}`:                     `stages[0].size[0].a is there more than once`,
 		`{"inner":{"more":[{"MORE":[]}]}}`:                          `inner.more[0].MORE is written "more"`,
 		`{"by":{"Size":{"siZe":1}}}`:                                `by.Size.siZe is written "size"`,
+		`{"labels":null,"stages":null,"by":null,"any":[null]}`:      "",
+		`{"labels":{"a":null}}`:                                     `labels.a must not be null`,
+		`{"stages":[{},null]}`:                                      `stages[1] must not be null`,
+		`{"by":{"a":null}}`:                                         `by.a must not be null`,
 		`{"any":[[{"a":{"b":1,"b":1}}]]}`:                           `any[0][0].a.b is there more than once`,
 		`{"any":{"` + strings.Repeat("x", 90) + `":{"b":1,"b":1}}}`: `any.` + strings.Repeat("x", 36),
 	} {

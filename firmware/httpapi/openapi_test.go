@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -304,5 +305,44 @@ func TestDescription(t *testing.T) {
 		w = httptest.NewRecorder()
 		a.ServeHTTP(w, r)
 		require.Equal(t, http.StatusBadRequest, w.Code)
+	}
+}
+
+// TestOpenAPIHasTheWords compares the words of enumerations with those of the code, both ways.
+func TestOpenAPIHasTheWords(t *testing.T) {
+	s, err := theSpec()
+	require.NoError(t, err)
+	source := func(path, pattern string) (words []string) {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			words = append(words, m[1])
+		}
+		require.NotEmpty(t, words)
+		return words
+	}
+	var contentFormats []string
+	for short, f := range formats {
+		contentFormats = append(contentFormats, short, f.String())
+	}
+	for at, want := range map[string][]string{
+		"parameters/format/schema": contentFormats,
+		"schemas/ValueType":        typeNames[:],
+		"schemas/MemberState":      strings.Split(wordsOf(memberStates), ", "),
+		"schemas/WaitingReason":    strings.Split(wordsOf(waitingReasons), ", "),
+		"schemas/SkipReason":       strings.Split(wordsOf(skipReasons), ", "),
+		"schemas/Phase":            source("../fsm/phase.go", `Phase = "([a-z_]+)"`),
+		"schemas/Outcome":          source("../fsm/phase.go", `Outcome = "([a-z_]*)"`),
+		"schemas/Reason":           append(source("../fsm/phase.go", `Reason = "([a-z_]+)"`), ""),
+		"schemas/Protocol":         append(source("../fsm/protocol.go", `Protocol = "([a-z+]+)"`), ""),
+		"schemas/RolloutState":     source("../rollout/fsm/rollout.go", `\tState\w+ +State = "([a-z_]+)"`),
+		"schemas/RolloutCause":     source("../rollout/fsm/rollout.go", `\tReason\w+ +Reason = "([a-z_]*)"`),
+	} {
+		object, _ := s.at("/components/" + at)
+		var got []string
+		for _, word := range object["enum"].([]any) {
+			got = append(got, word.(string))
+		}
+		require.ElementsMatch(t, want, got, at)
 	}
 }

@@ -332,7 +332,7 @@ func (q query) format() (*lwm2m.ContentFormat, error) {
 	if !q.has("format") {
 		return nil, nil
 	}
-	name := strings.ToLower(strings.ReplaceAll(q.get("format"), " ", "+")) // a plus that was not encoded
+	name := strings.ReplaceAll(q.get("format"), " ", "+") // a plus that was not encoded
 	for short, f := range formats {
 		if name == short || name == f.String() {
 			return new(f), nil

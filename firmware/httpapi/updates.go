@@ -82,19 +82,23 @@ func (u updateOptions) parse(in string) (firmware.Request, error) {
 			return request, invalidField(in+"attempts", "must be a number from 1 on")
 		}
 	}
-	if err := request.Delivery.UnmarshalText([]byte(u.Delivery)); err != nil {
+	if err := request.Delivery.UnmarshalText([]byte(u.Delivery)); err != nil || !isLower(u.Delivery) {
 		return request, invalidField(in+"delivery", "must be auto, push or pull")
 	}
-	if err := request.Protocol.UnmarshalText([]byte(u.Protocol)); err != nil {
+	if err := request.Protocol.UnmarshalText([]byte(u.Protocol)); err != nil || !isLower(u.Protocol) {
 		return request, invalidField(in+"protocol", "must be auto, coap, coaps, coap+tcp, coaps+tcp, http or https")
 	}
-	switch request.Verify = fsm.Verify(strings.ToLower(u.Verify)); request.Verify {
+	switch request.Verify = fsm.Verify(u.Verify); request.Verify {
 	case "", fsm.VerifyVersion, fsm.VerifyResult:
 	default:
 		return request, invalidField(in+"verify", "must be version or result")
 	}
 	return request, nil
 }
+
+// isLower reports whether a word is written as this package's documentation has it: package fsm
+// reads words in any case.
+func isLower(word string) bool { return word == strings.ToLower(word) }
 
 // parseDuration returns a duration that a body has as text, such as "24h", or as a number of
 // seconds; 0 if it is absent or null.
@@ -223,7 +227,7 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 	var outcome fsm.Outcome
 	byOutcome := query.has("outcome")
 	if byOutcome {
-		if err := outcome.UnmarshalText([]byte(query.get("outcome"))); err != nil {
+		if err := outcome.UnmarshalText([]byte(query.get("outcome"))); err != nil || string(outcome) != query.get("outcome") {
 			return invalidQuery("outcome", "outcome must be succeeded, rolled_back, failed, cancelled or timed_out, or empty for active updates")
 		}
 		q.Active, q.Outcome = outcome == fsm.OutcomeNone, outcome
@@ -231,7 +235,8 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 	var state fsm.State
 	byState := query.has("state")
 	if byState {
-		if err := state.UnmarshalText([]byte(query.get("state"))); err != nil {
+		if err := state.UnmarshalText([]byte(query.get("state"))); err != nil || state < fsm.Idle || state > fsm.Updating ||
+			state.String() != query.get("state") { // it could be a number, or written otherwise
 			return invalidQuery("state", "state must be idle, downloading, downloaded or updating")
 		}
 		// The state of an update that has ended is idle.

@@ -351,8 +351,10 @@ func mark(seen map[lwm2m.Path]bool, p lwm2m.Path) bool {
 	return true
 }
 
-// given reports whether a field that counts was given.
-func (v *valueView) given() bool { return v.Path != "" || v.Type != "" || v.Value != nil }
+// given reports whether a field was given.
+func (v *valueView) given() bool {
+	return v.Path != "" || v.Type != "" || v.Value != nil || v.Name != "" || v.Unit != "" || v.Time != ""
+}
 
 // entry returns the value. In a problem, in precedes the name of the wrong field. If the value may
 // have no path of its own, it has that of the request.
