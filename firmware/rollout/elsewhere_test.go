@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,69 @@ func TestOneSiteInOneWave(t *testing.T) {
 			require.Less(t, n, 30, site)
 		}
 	})
+}
+
+// TestSiteThatIsHeardFirst: devices of one site are heard every few seconds, those of the others
+// hardly ever. All can be reached, so the site gets no more turns than its share.
+func TestSiteThatIsHeardFirst(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var list []string
+		for i := range 120 {
+			lifetime := 24 * time.Hour
+			if i < 30 {
+				lifetime = 20 * time.Second
+			}
+			w.device(i, good(), lwm2m.ClientConfig{Lifetime: lifetime})
+			list = append(list, name(i))
+		}
+		time.Sleep(time.Minute)
+		r := w.create(rollout.Request{
+			Targets: rollout.Endpoints(list...), Concurrency: 7,
+			Stages: []rollout.Stage{{Size: 1, Soak: time.Minute}, {Size: 10, Soak: time.Minute}, {Size: 30, Soak: time.Hour}, {Share: 1}},
+		})
+		w.until(r.ID, 10*time.Hour, "no soak", func(r rollout.Rollout) bool { return r.Machine.Stage == 2 && r.Machine.StageState == fsm.StageSoaking })
+		require.Equal(t, w.firsts(r.ID, list, 30), w.admitted(r.ID), "they had their turns before others")
+		require.Equal(t, fsm.Counts{Succeeded: 120}, w.ended(r.ID, 24*time.Hour).Machine.Total)
+		w.once()
+	})
+}
+
+// TestSiteThatHasPowerAgain: all devices are away when the rollout begins, and come back in the
+// same second. Those whose turns are first go first.
+func TestSiteThatHasPowerAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var list []string
+		for i := range 40 {
+			list = append(list, name(i))
+		}
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: []rollout.Stage{{Size: 3, Soak: time.Hour}, {Share: 1}}})
+		time.Sleep(time.Hour)
+		for i := range list {
+			w.device(i, good(), lwm2m.ClientConfig{})
+		}
+		w.until(r.ID, time.Hour, "no soak", func(r rollout.Rollout) bool { return r.Machine.StageState == fsm.StageSoaking })
+		require.Equal(t, w.firsts(r.ID, list, 3), w.admitted(r.ID))
+	})
+}
+
+// firsts returns the members of a list whose turns are first.
+func (w *world) firsts(id string, list []string, n int) []string {
+	list = slices.SortedFunc(slices.Values(list), func(a, b string) int {
+		return strings.Compare(store.MemberOrder(id, a), store.MemberOrder(id, b))
+	})[:n]
+	slices.Sort(list)
+	return list
+}
+
+// admitted returns the members that have been admitted.
+func (w *world) admitted(id string) (list []string) {
+	for m, err := range w.all.Members(w.ctx, store.MemberQuery{Rollout: id}) {
+		require.NoError(w.t, err)
+		if m.Machine.Attempt > 0 {
+			list = append(list, m.Endpoint)
+		}
+	}
+	return list
 }
 
 // TestRateWithoutConcurrency: devices take longer than the rate allows others to follow. The

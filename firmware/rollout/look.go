@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
@@ -33,6 +34,7 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]hint) error {
 		return nil
 	}
 	b := r.begin()
+	var heard []*Member
 	for endpoint, known := range looks {
 		m, err := b.find(ctx, endpoint)
 		if err != nil {
@@ -41,7 +43,20 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]hint) error {
 		if m == nil {
 			continue
 		}
-		if err := r.lookAtOne(ctx, b, m, known); err != nil {
+		if offer, err := r.lookAtOne(ctx, b, m, known); err != nil {
+			return err
+		} else if offer {
+			heard = append(heard, m)
+		}
+		if err := b.full(ctx); err != nil {
+			return err
+		}
+	}
+	if len(heard) > 1 {
+		slices.SortFunc(heard, inTurn)
+	}
+	for _, m := range heard {
+		if err := r.heard(ctx, b, m); err != nil {
 			return err
 		}
 		if err := b.full(ctx); err != nil {
@@ -51,16 +66,18 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]hint) error {
 	return b.commit(ctx)
 }
 
-func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known hint) error {
+// lookAtOne looks at a member. It reports whether the member may be offered to the rollout, because
+// its device was heard.
+func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known hint) (offer bool, err error) {
 	if m.Machine.State == fsm.MemberWaiting && m.Machine.Busy != "" && b.record.Machine.State != fsm.StateStopping {
 		if still, err := r.stillBusy(ctx, b, m); still || err != nil {
-			return err
+			return false, err
 		}
 	}
 	active := m.Machine.State == fsm.MemberActive && m.Machine.Update != ""
 	if active {
 		if err := r.see(ctx, b, m, known); err != nil {
-			return err
+			return false, err
 		}
 	}
 	invited, failed, woke := m.Machine.Place == fsm.PlaceInvited, m.Machine.Failed != "", r.woke(m)
@@ -83,9 +100,9 @@ func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known hint)
 	case m.Machine.State == fsm.MemberWaiting && b.record.Machine.State == fsm.StateStopping:
 		b.stepMember(m, fsm.Input{Kind: fsm.InputFinish})
 	case m.Machine.State == fsm.MemberWaiting || m.Machine.Missing:
-		return r.heard(ctx, b, m)
+		return true, nil
 	}
-	return nil
+	return false, nil
 }
 
 // busyPause is how long the other update of a device is left alone, unless its journal says that

@@ -27,20 +27,23 @@ type walk struct {
 	page   []Member
 	newer  map[string]bool // members of the page: whether their records have changed since
 	after  string
-	last   bool // there is no page after this one
-	left   bool // a member that was passed over may be admitted in this stage
+	tail   Member // the last one of the pages so far
+	last   bool   // there is no page after this one
+	left   bool   // a member that was passed over may be admitted in this stage
 	begun  time.Time
 	again  time.Time // when it begins again for devices that could be admitted then; zero for not at all
 	invite time.Time // the same for devices that sleep, and could be invited then
 	stands bool      // the rollout admits none for now
 	asleep bool      // members were passed over that sleep, and were not invited
 
-	missed map[string]struct{} // devices that were heard while there was no place
+	missed map[string]struct{} // devices that were heard behind the walk, while there was no place
 	lapsed map[string]struct{} // members that did not use their invitations: others have a turn first
 }
 
-// restart makes the walk begin with the first member that waits.
+// restart makes the walk begin with the first member that waits. It comes to those that were
+// missed.
 func (w *walk) restart() {
+	clear(w.missed)
 	w.page, w.after, w.last, w.left, w.asleep = nil, "", false, false, false
 	w.begun, w.again, w.invite = time.Time{}, time.Time{}, time.Time{}
 }
@@ -79,15 +82,34 @@ func (w *walk) lapse(endpoint string) {
 // invitable notes that an invitation is free.
 func (w *walk) invitable() { w.invite = sooner(w.invite, time.Now().Add(rewindPause)) }
 
-// miss keeps a device that was heard while there was no place for it.
-func (w *walk) miss(endpoint string) {
+// behind reports whether the walk has passed a member. It comes to the others in their order.
+func (w *walk) behind(m *Member) bool {
 	switch {
+	case w.over():
+		return true
+	case len(w.page) > 0:
+		return inTurn(m, &w.page[0]) < 0
+	}
+	return !w.begun.IsZero() && inTurn(m, &w.tail) <= 0
+}
+
+// inTurn compares two members of a rollout by whose turn comes first.
+func inTurn(a, b *Member) int {
+	x, y := store.MemberOrder(a.Rollout, a.Endpoint), store.MemberOrder(b.Rollout, b.Endpoint)
+	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.Endpoint, b.Endpoint))
+}
+
+// miss keeps a device that was heard while there was no place for it, and that the walk has passed.
+// Of those before it some could not be reached, so this one has its turn next.
+func (w *walk) miss(m *Member) {
+	switch {
+	case !w.behind(m): // one that was promised a place
 	case len(w.missed) >= maxMissed:
 		w.rewind(time.Now().Add(rewindPause))
 	case w.missed == nil:
-		w.missed = map[string]struct{}{endpoint: {}}
+		w.missed = map[string]struct{}{m.Endpoint: {}}
 	default:
-		w.missed[endpoint] = struct{}{}
+		w.missed[m.Endpoint] = struct{}{}
 	}
 }
 
@@ -142,15 +164,19 @@ func (r *runner) moved(ctx context.Context, b *batch, m *Member) error {
 	return nil
 }
 
-// heard offers a member whose device was heard.
+// heard offers a member whose device was heard, unless the walk comes to it: that other devices are
+// heard, such as those of a site that has power again, changes no turns.
 func (r *runner) heard(ctx context.Context, b *batch, m *Member) error {
+	if m.Machine.State == fsm.MemberWaiting && m.Machine.Place == fsm.PlaceNone && !r.walk.behind(m) {
+		return nil
+	}
 	why, err := r.offer(ctx, b, m)
 	machine := &b.record.Machine
 	named := !machine.Plan.Stages[machine.Stage].Only || m.Machine.Only&(1<<machine.Stage) != 0
 	switch why {
 	case fsm.WaitingStage, fsm.WaitingRate, fsm.WaitingConcurrency:
 		if named { // the others are found when another stage opens
-			r.walk.miss(m.Endpoint)
+			r.walk.miss(m)
 		}
 	case fsm.WaitingWindow:
 		r.passWindow(m)
@@ -327,7 +353,7 @@ func (r *runner) turnPage(ctx context.Context) error {
 		last = m
 	}
 	if n > 0 {
-		w.after = q.Cursor(&last)
+		w.after, w.tail = q.Cursor(&last), last
 	}
 	if n < pageSize {
 		w.last = true
