@@ -39,7 +39,7 @@ func TestStandby(t *testing.T) {
 
 	stop := startDevice(t, "dev-1", "coap://"+at, device.Config{})
 	image := first.upload("1.1.0", demo.Image("1.1.0", 3_000_000))
-	u := first.start(`{"endpoint":"dev-1","image":%q,"delivery":"push"}`, image)
+	u := first.start(`{"endpoint":"dev-1","image":%q,"delivery":"pull","protocol":"coap"}`, image)
 	first.await(u.ID, func(u update) bool { return u.Progress.Bytes > 100_000 })
 	require.NoError(t, first.cmd.Process.Kill())
 	began := time.Now()
