@@ -54,6 +54,16 @@ func TestStandby(t *testing.T) {
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
 
+// suspend stops a server, and returns when none of its threads runs.
+func suspend(t *testing.T, s *server) {
+	t.Helper()
+	require.NoError(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+	require.NoError(t, err)
+	require.True(t, status.Stopped())
+}
+
 // TestStoppedServer stops a server, and wakes it up when another one has taken over: it answers
 // nothing, and ends.
 func TestStoppedServer(t *testing.T) {
@@ -75,7 +85,7 @@ func TestStoppedServer(t *testing.T) {
 	ask(1)
 	require.NoError(t, answer(20*time.Second))
 
-	require.NoError(t, first.cmd.Process.Signal(syscall.SIGSTOP))
+	suspend(t, first)
 	for id := byte(2); id < 20; id++ {
 		ask(id)
 	}

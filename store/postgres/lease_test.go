@@ -221,6 +221,7 @@ func TestStalledConnection(t *testing.T) {
 	require.NoError(t, err)
 	postgres.Abandon(first)
 	second := takeOver(t, "stalled")
+	require.False(t, first.Holds(), "its lease is over, by its own clock")
 	_, err = second.Commit(t.Context(), store.PutFirmware{Endpoint: "ep"})
 	require.NoError(t, err)
 	_, err = first.Commit(t.Context(), store.PutFirmware{Endpoint: "ep"})

@@ -92,3 +92,57 @@ func TestAnswerLost(t *testing.T) {
 		})
 	}
 }
+
+// An interrupter calls a function, once, when a transaction is about to write its changes.
+type interrupter struct {
+	net.Conn
+	call *atomic.Pointer[func()]
+}
+
+func (c *interrupter) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("SET commits = commits + 1")) {
+		if call := c.call.Swap(nil); call != nil {
+			(*call)()
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// TestTakenInTheMiddle lets another store take the lease, and write, between the two halves of a
+// transaction: the transaction then has no effect.
+func TestTakenInTheMiddle(t *testing.T) {
+	other := shared(t)
+	var call atomic.Pointer[func()]
+	pool := poolOf(t, sharedURL, func(config *pgxpool.Config) {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // so that the statement can be seen
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return &interrupter{conn, &call}, err
+		}
+	})
+	config := postgres.Config{Namespace: "taken in the middle"}
+	first, err := postgres.New(pool, config)
+	require.NoError(t, err)
+	postgres.Abandon(first)
+	var second *postgres.Store
+	version := func(v string) store.Change {
+		return store.PutFirmware{Endpoint: "ep", Firmware: store.Firmware{Version: v}}
+	}
+	call.Store(new(func() {
+		_, err := other.Exec(background, "UPDATE otago.leases SET expires = clock_timestamp() - interval '1s' WHERE namespace = $1", config.Namespace)
+		require.NoError(t, err)
+		second, err = postgres.New(other, config)
+		require.NoError(t, err)
+		_, err = second.Commit(background, version("second"))
+		require.NoError(t, err)
+	}))
+	_, lost := first.Commit(t.Context(), version("first"))
+	require.NotNil(t, second)
+	d, err := second.Device(t.Context(), "ep")
+	require.NoError(t, err)
+	require.Equal(t, "second", d.Firmware.Version, "the one that took over has the last word")
+	require.ErrorIs(t, lost, postgres.ErrLost)
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+}

@@ -72,6 +72,7 @@ var tests = []struct {
 	{"update", testUpdate},
 	{"update errors", testUpdateErrors},
 	{"one active update", testOneActive},
+	{"one active update of many at once", testOneActiveAtOnce},
 	{"idempotency key", testKey},
 	{"replace", testReplace},
 	{"labels", testLabels},

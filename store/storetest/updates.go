@@ -2,7 +2,10 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -75,6 +78,29 @@ func testOneActive(t *testing.T, db store.Store) {
 	// The end of an old update does not free the endpoint of the new one.
 	commit(t, db, store.ReplaceUpdate{Update: getUpdate(t, db, "u1")})
 	refuse(t, db, store.ErrActive, store.CreateUpdate{Update: newUpdate("u7", "ep", "i1")})
+}
+
+// testOneActiveAtOnce creates updates to the same endpoints at once: of each endpoint one succeeds.
+func testOneActiveAtOnce(t *testing.T, db store.Store) {
+	seed(t, db)
+	const callers, endpoints = 8, 12
+	var succeeded atomic.Int64
+	for n := range endpoints {
+		var creating sync.WaitGroup
+		for caller := range callers {
+			creating.Go(func() {
+				u := newUpdate(fmt.Sprintf("u%d-%d", n, caller), fmt.Sprint("ep", n), "i1")
+				switch _, err := db.Commit(t.Context(), store.CreateUpdate{Update: u}); {
+				case err == nil:
+					succeeded.Add(1)
+				case !errors.Is(err, store.ErrActive):
+					t.Errorf("Commit: %v", err)
+				}
+			})
+		}
+		creating.Wait()
+	}
+	equal(t, "creations at once that succeeded", succeeded.Load(), int64(endpoints))
 }
 
 func testKey(t *testing.T, db store.Store) {
