@@ -55,7 +55,7 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	if m.held() && (m.Memory.Reading.Auto || m.Memory.History.AutoUpgraded) {
 		// The device would install the package without Execute.
 		a.HeldBack = true
-		m.readWhileHeld("hold to be released, because the device installs without Execute")
+		m.readWhileHeld(waitHold + ", because the device installs without Execute")
 		return
 	}
 	a.HeldBack = false
