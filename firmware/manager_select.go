@@ -13,7 +13,8 @@ import (
 )
 
 // A Selector selects devices by what is known of them. A device must fit every field that is set;
-// the zero value selects all devices.
+// the zero value selects all devices. What a device says of itself, such as its version, is known
+// once it has been read: see ManagerConfig.Inventory.
 type Selector struct {
 	// Labels are labels that the device has, with these values; see [Manager.SetLabels].
 	Labels map[string]string `json:"labels,omitempty"`

@@ -22,7 +22,8 @@ const (
 	ahead = 50 * chunk
 )
 
-// Create makes a rollout, and takes its members from the request's Targets or Select.
+// Create makes a rollout, and takes its members from the request's Targets or Select. If there are
+// none it stays a draft, also with Start.
 //
 // If ctx ends or the process dies before Create returns, a rollout with Select takes the rest of
 // its members by itself, from where it stood. One with more than 1000 Targets ends, because the
