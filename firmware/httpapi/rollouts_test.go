@@ -333,7 +333,7 @@ func TestRolloutTrips(t *testing.T) {
 			"stages":[{"size":1,"only":{"endpoints":["dev-0"]}},{"size":"100%"}]}`)
 		r = m.until(r.ID, func(r aRollout) bool { return r.State == "paused" })
 		require.Equal(t, "trip", r.Cause)
-		require.Equal(t, "a device of the first stage failed", r.Reason)
+		require.Equal(t, "device dev-0 of the first stage failed", r.Reason)
 		require.Equal(t, map[string]int{"paused": 2}, r.Waiting.Reasons)
 		failed := decode[struct {
 			Items []struct{ Endpoint, Reason, Detail string }

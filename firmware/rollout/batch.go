@@ -130,7 +130,7 @@ func (b *batch) member(ctx context.Context, endpoint string, in fsm.Input) error
 
 // stepMember steps a member that was loaded.
 func (b *batch) stepMember(m *Member, in fsm.Input) fsm.Actions {
-	in.Zone = b.r.zone(m)
+	in.Name, in.Zone = m.Endpoint, b.r.zone(m)
 	out := b.step(m, in)
 	if out.Persist {
 		b.put(m)

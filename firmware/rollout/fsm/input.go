@@ -90,6 +90,7 @@ type Input struct {
 	// Zone is where the member's clock is; nil for UTC. It counts for plans with a window.
 	Zone *time.Location
 
+	Name     string        // of the member, for texts; may be empty
 	Asleep   bool          // InputReach: it cannot be reached until it is heard
 	Lifetime time.Duration // InputReach: of its registration, if it is asleep
 	Only     uint16        // InputAdd

@@ -26,7 +26,11 @@ func (x *machine) tripText() string {
 	case x.Stage > 0:
 		return fmt.Sprintf("%d of %s bad, more than %g %%", x.Since.Bad, devices(x.Since.Admitted, "is", "are"), 100*x.Plan.MaxFailure)
 	}
-	return "a device of the first stage " + cmp.Or(x.why, "is bad")
+	who := "a device"
+	if x.in.Name != "" {
+		who = "device " + x.in.Name
+	}
+	return who + " of the first stage " + cmp.Or(x.why, "is bad")
 }
 
 // devices returns so many devices, with a verb.
