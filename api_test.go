@@ -25,7 +25,7 @@ import (
 var budgets = map[string]int{
 	"lwm2m":                     214,
 	"firmware/fsm":              84,
-	"firmware, firmware/device": 135,
+	"firmware, firmware/device": 136,
 }
 
 // TestAPI compares the exported API of each package with its file in api: one line for each

@@ -142,13 +142,8 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	asks := r.asks
-	r.mu.Unlock()
-	for _, ask := range asks {
-		if err := ask(ctx, store.KindImage, id); err != nil {
-			return err
-		}
+	if err := r.mayDelete(ctx, id); err != nil {
+		return err
 	}
 	l, err := r.lock(ctx, img.SHA256)
 	if err != nil {
@@ -163,6 +158,36 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 	r.mu.Unlock()
 	// The record is gone: a caller that goes now must not leave the bytes behind.
 	return r.removeUnused(context.WithoutCancel(ctx), l, img.SHA256)
+}
+
+func (r *Repository) mayDelete(ctx context.Context, id string) error {
+	r.mu.Lock()
+	asks := r.asks
+	r.mu.Unlock()
+	for _, ask := range asks {
+		if err := ask(ctx, store.KindImage, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckDelete returns the error with which [Repository.Delete] would refuse now, and deletes
+// nothing.
+func (r *Repository) CheckDelete(ctx context.Context, id string) error {
+	if _, err := r.db.Image(ctx, id); err != nil {
+		return err
+	}
+	for u, err := range r.db.Updates(ctx, store.UpdateQuery{Image: id, Active: true, Limit: 1}) {
+		switch {
+		case errors.Is(err, store.ErrShort): // there is none among those that were read
+		case err != nil && !errors.Is(err, store.ErrDamaged):
+			return err
+		default:
+			return &store.UpdateError{Err: store.ErrInUse, ID: u.ID}
+		}
+	}
+	return r.mayDelete(ctx, id)
 }
 
 // removeUnused removes a digest's blob if no record refers to it. l is the digest's lock.

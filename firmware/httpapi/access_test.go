@@ -131,7 +131,7 @@ func TestAccess(t *testing.T) {
 		"POST updates/{update}/served": {}, "GET events": {}, "GET status": {},
 		"GET rollouts": {}, "POST rollouts": {body: many}, "GET rollouts/{rollout}": {}, "PATCH rollouts/{rollout}": {body: "{}"},
 		"DELETE rollouts/{rollout}": {}, "GET rollouts/{rollout}/members": {}, "POST rollouts/{rollout}/members": {body: `{"endpoint":"mine"}`},
-		"GET rollouts/{rollout}/events": {}, "POST rollouts/{rollout}/start": {}, "POST rollouts/{rollout}/pause": {},
+		"GET rollouts/{rollout}/events": {}, "GET rollouts/{rollout}/failures": {}, "POST rollouts/{rollout}/start": {}, "POST rollouts/{rollout}/pause": {},
 		"POST rollouts/{rollout}/resume": {}, "POST rollouts/{rollout}/open": {}, "POST rollouts/{rollout}/stop": {}, "POST rollouts/{rollout}/retry": {},
 	} {
 		t.Run(key, func(t *testing.T) {
@@ -224,7 +224,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table, except those that need no credentials.
-	require.Equal(t, 42, func() (n int) {
+	require.Equal(t, 43, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			for _, call := range route.calls {
 				if !call.public {

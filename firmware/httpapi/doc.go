@@ -15,7 +15,8 @@
 //	                                                 ?manufacturer, ?model, ?hardware say for which devices it is made
 //	GET    /api/v1/images                            ?limit, ?cursor, ?contains
 //	GET    /api/v1/images/{image}
-//	DELETE /api/v1/images/{image}                    409 while an active update needs it, or the program that runs the server
+//	DELETE /api/v1/images/{image}                    409 while an active update needs it, or the program that runs the server; ?dry_run=true
+//	                                                 deletes nothing
 //	GET    /api/v1/devices                           ?limit, ?cursor, ?label.NAME, ?manufacturer, ?model, ?hardware, ?version,
 //	                                                 ?version_below, ?registered=true, ?state, ?contains: each device that fits all of them
 //	GET    /api/v1/devices/{endpoint}                the endpoint is percent-encoded
@@ -46,7 +47,8 @@
 //	DELETE /api/v1/rollouts/{rollout}                with its members and its journal; 409 unless it has ended
 //	GET    /api/v1/rollouts/{rollout}/members        ?limit, ?cursor, ?state, ?reason
 //	POST   /api/v1/rollouts/{rollout}/members        body: {"endpoint": "dev"}; adds a device
-//	GET    /api/v1/rollouts/{rollout}/events         ?limit, ?cursor; with Accept: text/event-stream server-sent events, ?after
+//	GET    /api/v1/rollouts/{rollout}/failures       members that failed, timed out or rolled back, by how their updates ended
+//	GET    /api/v1/rollouts/{rollout}/events         ?limit, ?cursor, ?after; with Accept: text/event-stream server-sent events
 //	POST   /api/v1/rollouts/{rollout}/start          starts a draft
 //	POST   /api/v1/rollouts/{rollout}/pause          admits no more devices, and holds the updates that have not begun to install
 //	POST   /api/v1/rollouts/{rollout}/resume         goes on after a pause
@@ -230,28 +232,34 @@
 //	{"id": "01J...", "targets": 4711, "first": ["dev", ...], "stages": [1, 472, 4711],
 //	 "versions": [{"version": "1.0.0", "devices": 4700, "examples": ["dev", ...]}, ...],
 //	 "skipped": [{"reason": "already_current", "devices": 11, "examples": ["dev-7", ...]}],
-//	 "unheld": [{"how": "push, profile default", "devices": 2, "examples": ["dev-9", ...]}]}
+//	 "unheld": [{"how": "push, profile default", "devices": 2, "examples": ["dev-9", ...]}],
+//	 "plan": {"stages": [{"size": 1, "manual": false, "soak": "10m"}, ...], "concurrency": 100, "rate": null, ..., "end_at": "..."}}
 //
 // where first are the first 20 by turn, and stages the number of devices that each stage admits
 // with those before it. unheld are the devices that install without Execute (5/0/14), as soon as
 // they have the package, so that no hold keeps them from it: they get the package only when they
-// may install. The turns follow from the id: a request with this "id" makes the rollout that was
-// shown. A rollout is
+// may install. plan has stages, concurrency, rate, max_failure, missing_after, window, start_at and
+// end_at with their defaults. The turns follow from the id: a request with this "id" makes the
+// rollout that was shown. A rollout is
 //
 //	{"id": "01J...", "name": "spring", "image": "6f1c...", "state": "running", "reason": "stage 1 of 3: 1 of up to 1 devices are admitted",
 //	 "cause": "", "until": "...", "stage": 1,
-//	 "stages": [{"size": 1, "only": {"endpoints": ["dev"]}, "manual": false, "soak": "10m", "admitted": 1, "active": 1, "succeeded": 0,
+//	 "stages": [{"size": 1, "ceiling": 1, "only": {"endpoints": ["dev"]}, "manual": false, "soak": "10m", "admitted": 1, "active": 1, "succeeded": 0,
 //	             "failed": 0, "rolled_back": 0, "skipped": 0, "opened": "..."}, ...],
 //	 "members": {"waiting": 4710, "active": 1, "succeeded": 0, "failed": 0, "rolled_back": 0, "skipped": 0},
 //	 "places": {"transferring": 1, "ready": 0, "installing": 0, "away": 0, "missing": 0},
 //	 "waiting": {"examined": 2000, "reasons": {"stage": 2000}},
-//	 "concurrency": 100, "rate": 60, ..., "created": "...", "started": "...", "ended": null}
+//	 "orders": [{"order": "pause", "effect": "1 that do not install yet wait before they install, 4710 never start until you resume"}, ...],
+//	 "concurrency": 100, "rate": 60, ..., "lines": 4, "created": "...", "started": "...", "ended": null}
 //
 // followed by the fields that made it, with their defaults. reason is a sentence; until is when
 // that ends by itself, null if it does not. stage is the number of the open stage, from 1, and 0
-// before the start. The counters of a stage are of the devices that it admitted or skipped. waiting
-// says why members wait; it counts the first 2,000 of them. Lists leave out waiting, only,
-// downgrade, select, update and notes. A member is
+// before the start. The ceiling of a stage is how many devices it and the stages before it admit;
+// the counters of a stage are of the devices that it admitted or skipped. waiting says why members
+// wait; it counts the first 2,000 of them. orders are those that the state allows, each with a
+// sentence on its effect: start, pause, resume, open, stop with its mode, retry with its outcomes,
+// and delete. Lists leave out waiting, orders, only, downgrade, select, update and notes. A member
+// is
 //
 //	{"endpoint": "dev", "state": "waiting", "reason": "busy", "detail": "01J...", "until": "...", "stage": 0, "place": "",
 //	 "missing": false, "attempt": 0, "update": "", "later": null}
@@ -269,6 +277,14 @@
 //	skipped    is the reason already_current, incompatible, not_comparable, removed, cancelled, unreachable
 //	outcomes   of retry: failed, timed_out, rolled_back, skipped, or a reason of skipped members
 //
+// Failures are grouped, the largest group first:
+//
+//	{"devices": 4, "examined": 4, "groups": [{"outcome": "failed", "reason": "device_result", "result": "integrity_failed",
+//	 "phase": "transferring", "devices": 4, "examples": [{"endpoint": "dev-7", "update": "01J..."}, ...]}]}
+//
+// where phase is the one in which the update ended, and examples are at most 3. The server examines
+// the first 500 such members. An update that was deleted since has an empty outcome.
+//
 // A server that runs deletes a rollout a year after its end, or as rollout.Config.Retain says.
 //
 // Members are listed by endpoint; those of a ?state= in the order of their turns. PATCH changes the
@@ -283,7 +299,8 @@
 // its text.
 //
 // A line of the journal is {"seq": 4, "time": "...", "event": "...", "detail": "...",
-// "endpoint": "", "actor": ""}. A stream resumes by Last-Event-ID, as that of all updates does, and
+// "endpoint": "", "actor": ""}. seq counts from 1 to lines of the rollout; ?after=N leaves out the
+// first N. A stream resumes by Last-Event-ID, as that of all updates does, and
 // ends with an event of type end when the rollout is deleted.
 //
 // Keys and holders that begin with rollout/ are those of rollouts: other requests with one get 400.

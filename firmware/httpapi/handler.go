@@ -240,4 +240,5 @@ type repository interface {
 	Get(ctx context.Context, id string) (firmware.Image, error)
 	List(ctx context.Context, q store.ImageQuery) iter.Seq2[firmware.Image, error]
 	Delete(ctx context.Context, id string) error
+	CheckDelete(ctx context.Context, id string) error
 }

@@ -43,7 +43,16 @@ func (a *api) getImage(w http.ResponseWriter, r *http.Request, req request) erro
 }
 
 func (a *api) deleteImage(w http.ResponseWriter, r *http.Request, req request) error {
-	if err := a.images.Delete(r.Context(), req.image); err != nil {
+	dry, err := req.query.flag("dry_run")
+	if err != nil {
+		return err
+	}
+	if dry {
+		err = a.images.CheckDelete(r.Context(), req.image)
+	} else {
+		err = a.images.Delete(r.Context(), req.image)
+	}
+	if err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

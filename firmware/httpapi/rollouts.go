@@ -193,6 +193,7 @@ const maxExamined = 2000
 
 func (a *api) writeRollout(ctx context.Context, w http.ResponseWriter, status int, r rollout.Rollout) error {
 	v := viewWhole(r)
+	v.Orders = viewEffects(r)
 	v.Waiting = &waitingView{Reasons: map[string]int{}}
 	if r.Machine.Total.Waiting > 0 {
 		q := store.MemberQuery{Rollout: r.ID, State: fsm.MemberWaiting, AnyPlace: true, Limit: maxExamined}

@@ -131,7 +131,7 @@ func TestRolloutBodies(t *testing.T) {
 		}
 		for query, field := range map[string]string{
 			"members?state=lost": "state", "members?reason=lazy": "reason", "members?state=failed&reason=offline": "reason", "members?cursor=x": "cursor",
-			"members?limit=0": "limit", "events?cursor=x": "cursor", "events?after=1": "after", "members?place=ready": "place",
+			"members?limit=0": "limit", "events?cursor=x": "cursor", "events?after=-1": "after", "members?place=ready": "place",
 		} {
 			require.Equal(t, field, requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/"+query), http.StatusBadRequest, "invalid-query").Field, query)
 		}

@@ -23,8 +23,8 @@ func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request)
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		return a.streamRollout(w, r, req, of)
 	}
-	if req.query.has("after") {
-		return invalidQuery("after", "after is for event streams (Accept: text/event-stream); pages have cursor")
+	if req.query.has("after") && req.query.has("cursor") {
+		return invalidQuery("after", "a page begins after a line or at a cursor, not both")
 	}
 	limit, err := req.query.limit()
 	if err != nil {
@@ -38,6 +38,10 @@ func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request)
 	if after != "" {
 		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
 			return invalidQuery("cursor", "cursor is not the next of a page of this list")
+		}
+	} else if req.query.has("after") {
+		if q.After, err = strconv.ParseUint(req.query.get("after"), 10, 64); err != nil {
+			return invalidQuery("after", "after must be the number of a line")
 		}
 	}
 	key := func(e rollout.Event) string { return strconv.FormatUint(e.Seq, 10) }

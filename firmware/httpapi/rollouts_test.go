@@ -109,7 +109,9 @@ type aRollout struct {
 		Failed             int
 		RolledBack         int `json:"rolled_back"`
 		Opened             *time.Time
+		Ceiling            int
 	}
+	Lines       int
 	Members     map[string]int
 	Waiting     struct{ Reasons map[string]int }
 	Concurrency int
@@ -210,6 +212,7 @@ func TestRollout(t *testing.T) {
 		require.Equal(t, map[string]int{"waiting": 5, "active": 0, "succeeded": 0, "failed": 0, "rolled_back": 0, "skipped": 0}, r.Members)
 		require.Equal(t, []any{1., "50%", "100%"}, []any{r.Stages[0].Size, r.Stages[1].Size, r.Stages[2].Size})
 		require.Equal(t, map[string]any{"endpoints": []any{"dev-2"}}, r.Stages[0].Only)
+		require.Equal(t, []int{1, 3, 5}, []int{r.Stages[0].Ceiling, r.Stages[1].Ceiling, r.Stages[2].Ceiling})
 		require.Equal(t, []any{"10m", "0s", true}, []any{r.Stages[0].Soak, r.Stages[2].Soak, r.Stages[1].Manual})
 		require.Equal(t, []any{2, 60., 0.1, "20m", "ask Sam"}, []any{r.Concurrency, *r.Rate, r.MaxFailure, r.Missing, r.Notes})
 		require.Equal(t, "12h", r.Update["deadline"])
@@ -287,6 +290,10 @@ func TestRollout(t *testing.T) {
 			next = "&cursor=" + page.Next
 		}
 		require.Equal(t, "started", names[0])
+		last := decode[struct{ Items []struct{ Event string } }](t, m.get(fmt.Sprintf("/api/v1/rollouts/%s/events?after=%d", r.ID, m.seen(r.ID).Lines-1)))
+		require.Len(t, last.Items, 1)
+		require.Equal(t, "ended", last.Items[0].Event)
+		requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/events?after=x"), http.StatusBadRequest, "invalid-query")
 		require.Equal(t, "ended", names[len(names)-1])
 		require.Contains(t, names, "edited")
 		require.Equal(t, map[string]bool{"kim": true, "": true}, actors)

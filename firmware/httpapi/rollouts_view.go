@@ -23,6 +23,7 @@ type rolloutView struct {
 	Members map[string]int `json:"members"` // by state
 	Places  placesView     `json:"places"`
 	Waiting *waitingView   `json:"waiting,omitempty"` // of a single rollout
+	Orders  []effectView   `json:"orders,omitzero"`   // of a single rollout
 
 	Concurrency int         `json:"concurrency"`
 	Rate        *float64    `json:"rate"`
@@ -33,6 +34,7 @@ type rolloutView struct {
 	EndAt       time.Time   `json:"end_at"`
 	*askedView              // of a single rollout
 
+	Lines   uint64     `json:"lines"` // number of the last line of its journal
 	Created time.Time  `json:"created"`
 	Started *time.Time `json:"started"`
 	Ended   *time.Time `json:"ended"`
@@ -48,6 +50,7 @@ type askedView struct {
 
 type stageView struct {
 	Size       any        `json:"size"`           // a number, or a share such as "10%"
+	Ceiling    int        `json:"ceiling"`        // devices that it and the stages before it admit
 	Only       any        `json:"only,omitempty"` // of a single rollout
 	Manual     bool       `json:"manual"`
 	Soak       string     `json:"soak"`
@@ -94,6 +97,29 @@ func moment(t time.Time) *time.Time {
 	return new(instant(t))
 }
 
+// effectView is an order that the state of a rollout allows, and what it would do.
+type effectView struct {
+	Order    string            `json:"order"`
+	Mode     string            `json:"mode,omitempty"`     // of stop
+	Outcomes []rollout.Outcome `json:"outcomes,omitempty"` // of retry
+	Effect   string            `json:"effect"`             // a sentence
+}
+
+func viewEffects(r rollout.Rollout) []effectView {
+	list := []effectView{}
+	for _, e := range rollout.Effects(r) {
+		v := effectView{Order: string(e.Action), Outcomes: e.Outcomes, Effect: e.Text}
+		switch {
+		case e.Cancels:
+			v.Mode = "cancel"
+		case e.Action == rollout.ActionStop:
+			v.Mode = "finish"
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
 // viewRollout returns a rollout as lists show it.
 func viewRollout(r rollout.Rollout) rolloutView {
 	m := &r.Machine
@@ -110,26 +136,19 @@ func viewRollout(r rollout.Rollout) rolloutView {
 			Transferring: m.Slots.Transferring, Ready: m.Slots.Ready + m.Slots.Parked, Installing: m.Slots.Installing,
 			Away: m.Slots.Away, Missing: m.Slots.Missing,
 		},
-		Concurrency: m.Plan.Concurrency, MaxFailure: m.Plan.MaxFailure, Missing: durationText(m.Plan.MissingAfter),
+		Concurrency: m.Plan.Concurrency, Rate: viewRate(m.Plan.Interval), MaxFailure: m.Plan.MaxFailure, Missing: durationText(m.Plan.MissingAfter),
 		Window: viewWindow(&m.Plan.Window), StartAt: moment(m.Plan.StartAt), EndAt: instant(m.Plan.EndAt),
-		Created: instant(r.Created), Started: moment(m.Started), Ended: moment(m.Ended),
+		Lines: r.Lines, Created: instant(r.Created), Started: moment(m.Started), Ended: moment(m.Ended),
 	}
 	if !m.Started.IsZero() {
 		v.Stage = m.Stage + 1
 	}
-	if m.Plan.Interval > 0 {
-		rate := float64(time.Minute) / float64(m.Plan.Interval)
-		rate, _ = strconv.ParseFloat(strconv.FormatFloat(rate, 'g', 6, 64), 64) // as it was asked for
-		v.Rate = &rate
-	}
+	ceilings := m.Plan.Ceilings(m.Total.Targets())
 	for i, stage := range m.Plan.Stages {
 		c := m.Stages[i]
 		v.Stages[i] = stageView{
-			Size: stage.Size, Manual: stage.Manual, Soak: durationText(stage.Soak), Admitted: c.Admitted(), Active: c.Active,
+			Size: viewSize(stage), Ceiling: ceilings[i], Manual: stage.Manual, Soak: durationText(stage.Soak), Admitted: c.Admitted(), Active: c.Active,
 			Succeeded: c.Succeeded, Failed: c.Failed, RolledBack: c.RolledBack, Skipped: c.Skipped, Opened: moment(m.Opened[i]),
-		}
-		if stage.Size == 0 {
-			v.Stages[i].Size = strconv.FormatFloat(math.Round(stage.Share*1e11)/1e9, 'f', -1, 64) + "%"
 		}
 	}
 	return v
@@ -252,6 +271,54 @@ type dryRunView struct {
 	Versions []tallyView `json:"versions"`
 	Skipped  []tallyView `json:"skipped"`
 	Unheld   []tallyView `json:"unheld"`
+	Plan     planView    `json:"plan"` // with the defaults
+}
+
+// planView has the fields of a rollout that have defaults.
+type planView struct {
+	Stages      []plannedView `json:"stages"`
+	Concurrency int           `json:"concurrency"`
+	Rate        *float64      `json:"rate"`
+	MaxFailure  float64       `json:"max_failure"`
+	Missing     string        `json:"missing_after"`
+	Window      *windowBody   `json:"window"`
+	StartAt     *time.Time    `json:"start_at"`
+	EndAt       time.Time     `json:"end_at"`
+}
+
+type plannedView struct {
+	Size   any    `json:"size"`
+	Manual bool   `json:"manual"`
+	Soak   string `json:"soak"`
+}
+
+func viewPlan(p *fsm.Plan) planView {
+	v := planView{
+		Stages: []plannedView{}, Concurrency: p.Concurrency, Rate: viewRate(p.Interval), MaxFailure: p.MaxFailure,
+		Missing: durationText(p.MissingAfter), Window: viewWindow(&p.Window), StartAt: moment(p.StartAt), EndAt: instant(p.EndAt),
+	}
+	for _, stage := range p.Stages {
+		v.Stages = append(v.Stages, plannedView{viewSize(stage), stage.Manual, durationText(stage.Soak)})
+	}
+	return v
+}
+
+// viewRate returns admissions a minute, as they were asked for; nil for no limit.
+func viewRate(interval time.Duration) *float64 {
+	if interval <= 0 {
+		return nil
+	}
+	rate := float64(time.Minute) / float64(interval)
+	rate, _ = strconv.ParseFloat(strconv.FormatFloat(rate, 'g', 6, 64), 64)
+	return &rate
+}
+
+// viewSize returns the size of a stage, a number or a share such as "10%".
+func viewSize(s rollout.Stage) any {
+	if s.Size > 0 {
+		return s.Size
+	}
+	return strconv.FormatFloat(math.Round(s.Share*1e11)/1e9, 'f', -1, 64) + "%"
 }
 
 // A tallyView counts devices that have a version, a reason or a way of delivery in common.
@@ -264,7 +331,7 @@ type tallyView struct {
 }
 
 func viewDryRun(run rollout.DryRun) dryRunView {
-	v := dryRunView{ID: run.ID, Targets: run.Targets, First: run.First, Stages: run.Stages}
+	v := dryRunView{ID: run.ID, Targets: run.Targets, First: run.First, Stages: run.Stages, Plan: viewPlan(&run.Plan)}
 	if v.First == nil {
 		v.First = []string{}
 	}

@@ -79,6 +79,9 @@ func (a *api) ofMany() []route {
 			},
 			http.MethodPost: {action: WriteRollouts, contentType: applicationJSON, serve: a.ofRollouts(a.addMember)},
 		}},
+		{"rollouts/{rollout}/failures", map[string]*call{
+			http.MethodGet: {action: ReadRollouts, serve: a.ofRollouts(a.listFailures)},
+		}},
 		{"rollouts/{rollout}/events", map[string]*call{
 			http.MethodGet: {action: ReadRollouts, query: append(paging[:2:2], "after"), serve: a.ofRollouts(a.rolloutEvents)},
 		}},
@@ -101,7 +104,7 @@ func (a *api) singles() []route {
 		}},
 		{"images/{image}", map[string]*call{
 			http.MethodGet:    {action: ReadImages, serve: a.getImage},
-			http.MethodDelete: {action: WriteImages, serve: a.deleteImage},
+			http.MethodDelete: {action: WriteImages, query: []string{"dry_run"}, serve: a.deleteImage},
 		}},
 		{"devices", map[string]*call{http.MethodGet: {
 			action: ReadDevices, serve: a.listDevices,

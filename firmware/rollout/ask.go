@@ -152,17 +152,20 @@ func (m *Manager) StopPlan(ctx context.Context, id string, cancels bool) (finish
 	if err != nil {
 		return 0, 0, err
 	}
-	machine := &r.Machine
-	if !stopped(machine, cancels) && (!machine.Active() || machine.Cancels) {
-		return 0, 0, fmt.Errorf("%w: it is %s", ErrState, machine.State)
+	return stopPlan(&r.Machine, cancels)
+}
+
+func stopPlan(m *fsm.Rollout, cancels bool) (finish, never int, err error) {
+	if !stopped(m, cancels) && (!m.Active() || m.Cancels) {
+		return 0, 0, fmt.Errorf("%w: it is %s", ErrState, m.State)
 	}
-	switch finish = machine.Total.Active - machine.Slots.Parked; { // those wait for another stage
+	switch finish = m.Total.Active - m.Slots.Parked; { // those wait for another stage
 	case cancels:
-		finish = machine.Slots.Installing // the others are cancelled
-	case machine.State == fsm.StatePaused, machine.State == fsm.StateStopping && !machine.Grants:
-		finish = machine.Slots.Installing + machine.Slots.Granted
+		finish = m.Slots.Installing // the others are cancelled
+	case m.State == fsm.StatePaused, m.State == fsm.StateStopping && !m.Grants:
+		finish = m.Slots.Installing + m.Slots.Granted
 	}
-	return finish, machine.Total.Waiting + machine.Total.Active - finish, nil
+	return finish, m.Total.Waiting + m.Total.Active - finish, nil
 }
 
 // ActionDelete is the action of Delete.

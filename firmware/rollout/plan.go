@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/internal/ulid"
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -24,6 +25,8 @@ type DryRun struct {
 	First []string
 	// Stages are the ceilings of the stages, in devices.
 	Stages []int
+	// Plan is what was asked for, with the defaults filled in.
+	Plan fsm.Plan
 	// Versions says which versions the targets run, the most frequent first: at most 100. The
 	// version of a device that was not read yet is "".
 	Versions []Tally
@@ -85,7 +88,7 @@ func (m *Manager) Plan(ctx context.Context, q Request) (DryRun, error) {
 	if err != nil {
 		return DryRun{}, fmt.Errorf("rollout: image: %w", err)
 	}
-	run := DryRun{ID: cmp.Or(q.ID, ulid.New(now))}
+	run := DryRun{ID: cmp.Or(q.ID, ulid.New(now)), Plan: plan}
 	versions, skipped, unheld := tallies{}, tallies{}, tallies{}
 	first := firsts{rollout: run.ID}
 	for d, err := range m.targets(ctx, &q) {
