@@ -47,6 +47,8 @@ type server struct {
 	cmd  *exec.Cmd
 	urls map[string]string // by scheme and purpose
 
+	token string // for the API, if it needs one
+
 	ready chan struct{} // closed when it listens
 	done  chan struct{}
 
@@ -141,6 +143,9 @@ func call[T any](s *server, method, path, contentType string, body io.Reader) (s
 	require.NoError(s.t, err)
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
+	}
+	if s.token != "" {
+		r.Header.Set("Authorization", "Bearer "+s.token)
 	}
 	response, err := http.DefaultClient.Do(r)
 	require.NoError(s.t, err)
