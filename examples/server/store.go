@@ -111,6 +111,9 @@ func openPostgres(ctx context.Context, p storePlace, logger *slog.Logger) (backe
 	return &pooledStore{db, pool}, nil
 }
 
+// gateOf returns the gate of a store, except in a test that shows what a server without one does.
+var gateOf = func(db *postgres.Store) func() bool { return db.Holds }
+
 // guard lets the server send only while it holds a store that others may take over, and keeps the
 // images there, too. The context that it returns ends when another server has taken over.
 func guard(ctx context.Context, config *backend.Config) (_ context.Context, stop func(), taken func() error) {
@@ -118,7 +121,8 @@ func guard(ctx context.Context, config *backend.Config) (_ context.Context, stop
 	if !ok {
 		return ctx, func() {}, func() error { return nil }
 	}
-	config.Server.Gate, config.Web.Gate, config.Blobs = db.Holds, db.Holds, db.Blobs()
+	gate := gateOf(db.Store)
+	config.Server.Gate, config.Web.Gate, config.Blobs = gate, gate, db.Blobs()
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
