@@ -50,6 +50,9 @@ func TestFixedOffsets(t *testing.T) {
 		{"spring in Oslo", "Europe/Oslo", 2*60 + 30, 4 * 60, utc("2000-03-26 00:00"), utc("2000-03-26 01:00"), utc("2000-03-26 02:00")},
 		{"autumn in Oslo", "Europe/Oslo", 2*60 + 30, 2*60 + 45, utc("2000-10-28 23:00"), utc("2000-10-29 00:30"), utc("2000-10-29 01:45")},
 		{"spring in New York", "America/New_York", 2*60 + 30, 4 * 60, utc("2000-04-02 06:00"), utc("2000-04-02 07:00"), utc("2000-04-02 08:00")},
+		{"spring in Sydney", "Australia/Sydney", 2*60 + 30, 4 * 60, utc("2000-08-26 15:00"), utc("2000-08-26 16:00"), utc("2000-08-26 17:00")},
+		{"autumn in Sydney", "Australia/Sydney", 2*60 + 30, 2*60 + 45, utc("2001-03-24 14:00"), utc("2001-03-24 15:30"), utc("2001-03-24 16:45")},
+		{"spring in Santiago, at midnight", "America/Santiago", 23*60 + 30, 30, utc("2000-10-15 02:00"), utc("2000-10-15 03:30"), utc("2000-10-15 04:00")},
 		{"autumn in New York", "America/New_York", 60 + 30, 60 + 45, utc("2000-10-29 04:00"), utc("2000-10-29 05:30"), utc("2000-10-29 06:45")},
 	} {
 		for _, zone := range []string{test.zone, fsm.ZoneDevice} {
