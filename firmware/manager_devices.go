@@ -89,6 +89,15 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	return k
 }
 
+// Watch is Watch of the lwm2m.Server, with the events of the devices that belong to this manager.
+func (m *Manager) Watch(fn func(lwm2m.RegistrationEvent)) (stop func()) {
+	return m.srv.Watch(func(e lwm2m.RegistrationEvent) {
+		if m.owns(e.Registration.Endpoint) {
+			fn(e)
+		}
+	})
+}
+
 // watch turns registration events into observations of the updates that they concern.
 func (m *Manager) watch(e lwm2m.RegistrationEvent) {
 	d := m.runOfEndpoint(e.Registration.Endpoint)

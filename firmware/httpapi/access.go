@@ -71,7 +71,10 @@ func (a *api) find(ctx context.Context, req *request) error {
 	if access.Update = req.update; access.Update == "" {
 		access.Update = req.query.get("update")
 	}
-	if access.Rollout = req.rollout; access.Rollout != "" && a.rollouts != nil {
+	if access.Rollout = req.rollout; access.Rollout == "" {
+		access.Rollout = req.query.get("rollout")
+	}
+	if access.Rollout != "" && a.rollouts != nil {
 		got, err := a.rollouts.Get(ctx, access.Rollout)
 		switch p := asProblem(err); {
 		case err == nil:

@@ -55,7 +55,7 @@
 //	POST   /api/v1/rollouts/{rollout}/open           opens the next stage, if it opens by hand
 //	POST   /api/v1/rollouts/{rollout}/stop           body: {"mode": "finish"} or {"mode": "cancel"}; ?dry_run=true only says what it would do
 //	POST   /api/v1/rollouts/{rollout}/retry          body: {"outcomes": ["failed"]}; lets members try again
-//	GET    /api/v1/events                            server-sent events; ?after, ?endpoint, ?update
+//	GET    /api/v1/events                            server-sent events; ?after, ?kinds, ?endpoint, ?update, ?rollout
 //	GET    /api/v1/status                            version, store, sockets, limits, counters, and what does not work
 //	GET    /api/v1/openapi.yaml                      all of this in OpenAPI 3.1; without credentials
 //	GET    /api/v1/docs                              the same as a page; without credentials
@@ -429,15 +429,36 @@
 //	 "state": "downloaded", "result": {"code": 0, "name": "default"}, "outcome": "",
 //	 "progress": {"bytes": 4096, "total": 4096}}
 //
-// A client that reconnects with Last-Event-ID (or ?after=ID) gets each event that it missed, at
-// least once; without either the stream starts with the oldest line in the journal. If lines after
-// that id were deleted, the stream begins with an event of type gap and data such as {"after": 17,
+// The stream begins with an event of type begin, which says from where on it goes, and has that
+// position as its id:
+//
+//	{"after": 17, "last": 340, "deleted": 0, "at_end": false, "heartbeat_seconds": 15}
+//
+// The lines after that number follow; at_end says that there are none yet. A client that reconnects
+// with Last-Event-ID (or ?after=ID) gets each event that it missed, at least once; without either
+// the stream starts with the oldest line in the journal, and with ?after=end at its end. If lines
+// after that id were deleted, next comes an event of type gap and data such as {"after": 17,
 // "deleted": 4711}: the client may have missed lines up to number 4711. An id that the journal has
 // not reached, as after a backup was restored, gets 409 and a problem of type position. Progress
 // events come in between and have no id. Under load, events come in batches, five times a second.
 // At each heartbeat, by default every 15 seconds, the server sends a comment; it drops a client
 // that takes longer than that to accept a batch. A client that has a quarter of all streams open
 // gets 429; if all streams are open, every client gets 503.
+//
+// ?endpoint= selects events of one device, ?update= those of one update, and ?rollout= those of one
+// rollout and of the updates that it has made. ?kinds= says what the stream has, by default update;
+// several are separated by commas. The other kinds come about once a second, have no id, and are
+// not repeated after a reconnection; instead the stream begins with how things are.
+//
+//	kind      type of the events, and their data                                                  also needs
+//	update    message, answer: as above
+//	device    device: {"time": "...", "endpoint": "dev", "change": "registered"}; or gone, asleep,
+//	          awake. At most 100 in a second, then {"endpoint": "", "change": "more", "more": 812}  devices:read
+//	rollout   rollout: {"id": "01J...", "deleted": false, "rollout": {...}} as GET rollouts has it;
+//	          at first each one that has not ended                                                 rollouts:read
+//	counts    counts: {"time": "...", "devices": {"all": 840, "registered": 700, "asleep": 90,
+//	          "silent": 10, "not_registered": 40}, "updates": {"active": 12, "failed": 3, ...},
+//	          "rollouts": {"running": 1, ...}}; at first, and when they have changed               devices:read, updates:read, rollouts:read
 //
 // # Status
 //

@@ -8,18 +8,29 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/door"
 	"github.com/otago-iot/otago/firmware/internal/eventjson"
+	"github.com/otago-iot/otago/store"
 )
 
-// streamEvents sends the journal as server-sent events. A slow client delays no other: the journal
-// is durable, so each stream reads it at its own pace. The server drops a client that accepts
-// nothing for a heartbeat.
+// streamEvents sends the journal, and what else the client asks for, as server-sent events. A slow
+// client delays no other: the journal is durable, so each stream reads it at its own pace. The
+// server drops a client that accepts nothing for a heartbeat.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) error {
-	after, err := resumeAfter(r, req.query)
+	want, err := wanted(req.query)
+	if err != nil {
+		return err
+	}
+	for _, access := range want.further(req.access) {
+		if err := a.guard.check(r, access); err != nil {
+			return err
+		}
+	}
+	after, end, err := resumeAfter(r, req.query)
 	if err != nil {
 		return err
 	}
@@ -27,29 +38,59 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	if err != nil {
 		return err
 	}
+	if end {
+		after = span.Last
+	}
 	if err := checkPosition(after, span.Last); err != nil {
 		return err
 	}
-	var answers <-chan chunk
-	if !req.query.has("update") {
-		var stop func()
-		answers, stop = a.handedIn.follow(req.query.get("endpoint"))
-		defer stop()
+	first, err := a.begin(after, span)
+	if err != nil {
+		return err
 	}
-	gap := ""
 	if after > 0 && after < span.Deleted {
-		gap = fmt.Sprintf("event: gap\ndata: {\"after\": %d, \"deleted\": %d}\n\n", after, span.Deleted)
+		first = fmt.Appendf(first, "event: gap\ndata: {\"after\": %d, \"deleted\": %d}\n\n", after, span.Deleted)
 	}
-	return a.streamJournal(w, r, req, gap, answers, func(ctx context.Context) <-chan chunk {
-		return a.selectEvents(ctx, after, req.query)
-	})
+	f := feed{first: first, further: want.further(req.access)}
+	if want.kinds[kindUpdate] {
+		if want.update == "" && want.rollout == "" {
+			var stop func()
+			f.answers, stop = a.handedIn.follow(want.endpoint)
+			defer stop()
+		}
+		f.lines = func(ctx context.Context) <-chan chunk { return a.selectEvents(ctx, after, want) }
+	}
+	f.live = want
+	return a.streamJournal(w, r, req, f)
 }
 
-// streamJournal sends what the channel of lines gives, and the answers, until the client leaves.
-// first comes before them.
-func (a *api) streamJournal(
-	w http.ResponseWriter, r *http.Request, req request, first string, answers <-chan chunk, lines func(context.Context) <-chan chunk,
-) error {
+// beginView says where a stream begins.
+type beginView struct {
+	After     uint64  `json:"after"`   // number of the line after which it begins
+	Last      uint64  `json:"last"`    // of the newest line
+	Deleted   uint64  `json:"deleted"` // highest number of a line that was deleted; 0 if none was
+	AtEnd     bool    `json:"at_end"`
+	Heartbeat float64 `json:"heartbeat_seconds"`
+}
+
+// begin returns the first event of a stream. Its id is the position, so that a client that
+// reconnects before the next event begins there again.
+func (a *api) begin(after uint64, span store.Span) ([]byte, error) {
+	text, err := eventOf("begin", beginView{after, span.Last, span.Deleted, after == span.Last, a.config.Heartbeat.Seconds()})
+	return append(fmt.Appendf(nil, "id: %d\n", after), text...), err
+}
+
+// A feed is what an event stream sends.
+type feed struct {
+	first   []byte
+	lines   func(context.Context) <-chan chunk // nil: no journal
+	answers <-chan chunk
+	live    *wants   // nil: nothing of the hub
+	further []Access // that are checked at each heartbeat too
+}
+
+// streamJournal sends a feed until the client leaves.
+func (a *api) streamJournal(w http.ResponseWriter, r *http.Request, req request, f feed) error {
 	leave, err := a.enterStream(r, "")
 	if err != nil {
 		return err
@@ -62,13 +103,29 @@ func (a *api) streamJournal(
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	again := func() error { return a.guard.again(r, req.access) }
-	// The first line shows the client that it is connected, and how long to wait before it
-	// reconnects.
-	if s.write([]byte("retry: 2000\n\n"+first)) != nil {
+	again := func() error {
+		for _, access := range append([]Access{req.access}, f.further...) {
+			if err := a.guard.again(r, access); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
-	if err := s.run(ctx, lines(ctx), answers, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
+	// The first line shows the client that it is connected, and how long to wait before it
+	// reconnects.
+	if s.write(append([]byte("retry: 2000\n\n"), f.first...)) != nil {
+		return nil
+	}
+	if f.live != nil {
+		var stop func()
+		s.live, stop = a.hub.join(f.live)
+		defer stop()
+	}
+	var lines <-chan chunk
+	if f.lines != nil {
+		lines = f.lines(ctx)
+	}
+	if err := s.run(ctx, lines, f.answers, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
 		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "path", r.URL.Path, "error", err)
 	}
 	return nil // the status has been sent
@@ -110,20 +167,23 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) (_ *stream, _ *
 	return s, r, done, nil
 }
 
-// resumeAfter returns the sequence number after which the stream starts.
-func resumeAfter(r *http.Request, q query) (uint64, error) {
+// resumeAfter returns the sequence number after which the stream starts, or that it starts at the
+// end.
+func resumeAfter(r *http.Request, q query) (after uint64, end bool, err error) {
 	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
 		text = q.get("after")
 	}
-	if text == "" {
-		return 0, nil
+	switch text {
+	case "":
+		return 0, false, nil
+	case "end":
+		return 0, true, nil
 	}
-	after, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, invalidQuery("after", "Last-Event-ID and after must be the id of an event")
+	if after, err = strconv.ParseUint(text, 10, 64); err != nil {
+		err = invalidQuery("after", "Last-Event-ID and after must be the id of an event; after may be end")
 	}
-	return after, nil
+	return after, false, err
 }
 
 // maxPiece is how much of the events a client accepts within a heartbeat, in bytes. Small pieces
@@ -137,9 +197,9 @@ type chunk struct {
 	done func() // called when the text has been written; nil: nothing waits for that
 }
 
-// selectEvents sends the events that the query selects, until ctx ends.
-func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan chunk {
-	selects := selector(q.get("update"), q.get("endpoint"))
+// selectEvents sends the events that a client wants, until ctx ends.
+func (a *api) selectEvents(ctx context.Context, after uint64, want *wants) <-chan chunk {
+	selects := a.selector(ctx, want)
 	chunks := make(chan chunk, 4)
 	send := func(c chunk) bool {
 		select {
@@ -153,13 +213,13 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan ch
 		defer close(chunks)
 		for events, err := range a.manager.EventBatches(ctx, after) {
 			c := chunk{err: err}
-			switch {
-			case err != nil:
-			case selects == nil:
+			if err == nil {
 				shared := a.texts.of(events)
 				c = chunk{shared.text, shared.err, shared.done}
-			default:
-				c.text, c.err = appendEvents(nil, events, selects)
+				if selects != nil {
+					c.text, c.done = shared.selected(events, selects), nil
+					shared.done()
+				}
 			}
 			if (len(c.text) > 0 || c.err != nil) && !send(c) {
 				return
@@ -173,7 +233,10 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan ch
 type stream struct {
 	w       io.Writer
 	control *http.ResponseController
+	live    <-chan chunk // of the hub, which closes it if the client is slow; nil for none
 }
+
+var errSlowClient = errors.New("httpapi: the client reads too slowly")
 
 // run sends chunks until the channel is closed or ctx ends, and between them what comes from more,
 // which may be nil. At each heartbeat it checks the access with again, and ends on its error.
@@ -183,6 +246,13 @@ func (s *stream) run(ctx context.Context, chunks, more <-chan chunk, heartbeat t
 	for {
 		select {
 		case c := <-more:
+			if err := s.write(c.text); err != nil {
+				return err
+			}
+		case c, ok := <-s.live:
+			if !ok {
+				return errSlowClient
+			}
 			if err := s.write(c.text); err != nil {
 				return err
 			}
@@ -226,39 +296,42 @@ func (s *stream) write(text []byte) error {
 	return s.control.Flush()
 }
 
-// selector returns a function that selects events of an update and an endpoint, if they are not
-// "", or nil if it would select all.
-func selector(update, endpoint string) func(*firmware.Event) bool {
-	if update == "" && endpoint == "" {
+// selector returns a function that selects the events that a client wants, or nil if it would
+// select all.
+func (a *api) selector(ctx context.Context, want *wants) func(*firmware.Event) bool {
+	if want.update == "" && want.endpoint == "" && want.rollout == "" {
 		return nil
 	}
 	return func(e *firmware.Event) bool {
-		return (update == "" || e.Update == update) && (endpoint == "" || e.Endpoint == endpoint)
+		return (want.update == "" || e.Update == want.update) && (want.endpoint == "" || e.Endpoint == want.endpoint) &&
+			(want.rollout == "" || a.owners.of(ctx, a.manager, e.Update) == want.rollout)
 	}
 }
 
-// appendEvents appends events as a stream shows them: those that are selected, or all if selects is
-// nil.
-func appendEvents(b []byte, events []firmware.Event, selects func(*firmware.Event) bool) ([]byte, error) {
+// encoded counts the events that were encoded, for tests.
+var encoded atomic.Uint64
+
+// appendEvents appends events as a stream shows them, and where each one ends.
+func appendEvents(b []byte, ends []int, events []firmware.Event) ([]byte, []int, error) {
 	for i := range events {
 		e := &events[i]
-		if selects != nil && !selects(e) {
-			continue
-		}
 		if e.Name != firmware.EventProgress {
 			b = append(strconv.AppendUint(append(b, "id: "...), e.Seq, 10), '\n')
 		}
 		var err error
 		if b, err = eventjson.Append(append(b, "data: "...), &e.Event, e.Progress); err != nil {
-			return b, err
+			return b, ends, err
 		}
 		b = append(b, "\n\n"...)
+		ends = append(ends, len(b))
 	}
-	return b, nil
+	encoded.Add(uint64(len(events)))
+	return b, ends, nil
 }
 
-// texts keeps the text of the latest batches of events, so that it is made once for all streams:
-// the manager gives all of them the same batches.
+// texts keeps the text of the latest batches of events, so that each event is encoded once for all
+// streams: the manager gives all of them the same batches, and a stream of some events gets parts
+// of the text.
 type texts struct {
 	mu    sync.Mutex
 	kept  [32]*streamText
@@ -275,6 +348,7 @@ type streamText struct {
 	count int
 	once  sync.Once
 	text  []byte // valid until done, and not changed by streams
+	ends  []int  // where each event ends
 	err   error
 	users int    // streams that have it; guarded by texts.mu
 	gone  bool   // it is no longer kept
@@ -295,9 +369,21 @@ func (t *texts) of(events []firmware.Event) *streamText {
 			b, t.spare = t.spare[last], t.spare[:last]
 		}
 		t.mu.Unlock()
-		e.text, e.err = appendEvents(b, events, nil)
+		e.text, e.ends, e.err = appendEvents(b, make([]int, 0, len(events)), events)
 	})
 	return e
+}
+
+// selected returns a copy of the text of the events that are selected.
+func (e *streamText) selected(events []firmware.Event, selects func(*firmware.Event) bool) (text []byte) {
+	begin := 0
+	for i, end := range e.ends {
+		if selects(&events[i]) {
+			text = append(text, e.text[begin:end]...)
+		}
+		begin = end
+	}
+	return text
 }
 
 // find returns the text that is kept of a batch, or one to be made, which it keeps in place of the

@@ -138,6 +138,8 @@ type api struct {
 	texts    texts
 	watches  watches
 	monitor  monitor
+	hub      hub
+	owners   owners
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
@@ -153,6 +155,7 @@ func newAPI(m manager, images repository, authorize func(*http.Request, Access) 
 	a.monitor = monitor{
 		manager: m, program: config.Status, followers: a.streams.count, log: a.config.Logger, started: time.Now(),
 	}
+	a.hub.api = a
 	a.routes = a.table()
 	return a
 }
@@ -232,6 +235,7 @@ type manager interface {
 	Do(ctx context.Context, r lwm2m.Request) (lwm2m.Answer, error)
 	Model(endpoint string, object uint16) (*lwm2m.ObjectModel, bool)
 	Status(ctx context.Context) firmware.Status
+	Watch(fn func(lwm2m.RegistrationEvent)) (stop func())
 }
 
 // repository is the part of [firmware.Repository] that the handler uses.

@@ -171,6 +171,10 @@ func TestHandedIn(t *testing.T) {
 		l.device(lwm2m.ClientConfig{Queue: true, Lifetime: 20 * time.Minute, Objects: []lwm2m.Object{firmwareObject()}})
 		time.Sleep(5 * time.Minute) // it sleeps
 		all, mine, other := l.stream("events"), l.stream("events?endpoint="+url.QueryEscape(oddName)), l.stream("events?endpoint=other")
+		for _, stream := range []*observed{all, mine, other} {
+			name, _ := stream.next()
+			require.Equal(t, "begin", name)
+		}
 		type handed struct {
 			ID, Endpoint, Request string
 			Created               time.Time

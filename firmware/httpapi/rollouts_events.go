@@ -39,9 +39,11 @@ func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request)
 		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
 			return invalidQuery("cursor", "cursor is not the next of a page of this list")
 		}
+	} else if at := req.query.get("after"); at == "end" {
+		q.After = of.Lines
 	} else if req.query.has("after") {
-		if q.After, err = strconv.ParseUint(req.query.get("after"), 10, 64); err != nil {
-			return invalidQuery("after", "after must be the number of a line")
+		if q.After, err = strconv.ParseUint(at, 10, 64); err != nil {
+			return invalidQuery("after", "after must be the number of a line, or end")
 		}
 	}
 	key := func(e rollout.Event) string { return strconv.FormatUint(e.Seq, 10) }
@@ -53,16 +55,23 @@ const lookPause = time.Second
 
 // streamRollout sends the journal of a rollout, and each line that comes.
 func (a *api) streamRollout(w http.ResponseWriter, r *http.Request, req request, of rollout.Rollout) error {
-	after, err := resumeAfter(r, req.query)
+	after, end, err := resumeAfter(r, req.query)
 	if err != nil {
 		return err
+	}
+	if end {
+		after = of.Lines
 	}
 	if err := checkPosition(after, of.Lines); err != nil {
 		return err
 	}
-	return a.streamJournal(w, r, req, "", nil, func(ctx context.Context) <-chan chunk {
+	first, err := a.begin(after, store.Span{Last: of.Lines})
+	if err != nil {
+		return err
+	}
+	return a.streamJournal(w, r, req, feed{first: first, lines: func(ctx context.Context) <-chan chunk {
 		return a.rolloutLines(ctx, req.rollout, after)
-	})
+	}})
 }
 
 // rolloutLines sends the lines of a journal after a number, until ctx ends or the rollout is

@@ -297,7 +297,7 @@ func TestRollout(t *testing.T) {
 		require.Equal(t, "ended", names[len(names)-1])
 		require.Contains(t, names, "edited")
 		require.Equal(t, map[string]bool{"kim": true, "": true}, actors)
-		names = append(names, "end")
+		names = append(append([]string{"begin"}, names...), "end")
 		deleted := time.AfterFunc(time.Minute, func() {
 			require.Equal(t, http.StatusNoContent, m.do(http.MethodDelete, "/api/v1/rollouts/"+r.ID, nil).StatusCode)
 		})

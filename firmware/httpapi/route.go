@@ -154,7 +154,7 @@ func (a *api) singles() []route {
 		{"updates/{update}/served", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.updateServed}}},
 		{"status", map[string]*call{http.MethodGet: {action: ReadStatus, serve: a.getStatus}}},
 		{"events", map[string]*call{
-			http.MethodGet: {action: ReadEvents, query: []string{"after", "endpoint", "update"}, serve: a.streamEvents},
+			http.MethodGet: {action: ReadEvents, query: []string{"after", "endpoint", "update", "rollout", "kinds"}, serve: a.streamEvents},
 		}},
 	}
 }

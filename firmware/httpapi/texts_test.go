@@ -32,14 +32,16 @@ func TestTexts(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(10, func() { texts.of(first).done() }), "it is kept")
 	require.Same(t, text, texts.of(first))
 
-	some, err := appendEvents(nil, first, selector("u1", "ep"))
-	require.NoError(t, err)
-	require.Equal(t, 64, strings.Count(string(some), `"update":"u1"`))
-	require.NotContains(t, string(some), `"u0"`)
-	none, err := appendEvents(nil, first, selector("u1", "other"))
-	require.NoError(t, err)
-	require.Empty(t, none)
-	require.Nil(t, selector("", ""), "the text of all events is shared")
+	of := func(update, endpoint string) string {
+		a := &api{}
+		return string(text.selected(first, a.selector(t.Context(), &wants{update: update, endpoint: endpoint})))
+	}
+	some := of("u1", "ep")
+	require.Equal(t, 64, strings.Count(some, `"update":"u1"`))
+	require.NotContains(t, some, `"u0"`)
+	require.Equal(t, string(text.text), of("", "ep"))
+	require.Empty(t, of("u1", "other"))
+	require.Nil(t, (&api{}).selector(t.Context(), &wants{}), "the text of all events is shared")
 
 	for range texts.kept {
 		require.NoError(t, texts.of(batch(1)).err)
