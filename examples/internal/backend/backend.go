@@ -23,6 +23,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/leshan"
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/console"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
@@ -300,13 +301,18 @@ func (b *Backend) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if b.config.Token == nil {
-			api = ownHostsOnly(api)
-		}
-		if api, err = b.withHealth(api); err != nil {
+		page, err := console.New(console.Config{})
+		if err != nil {
 			return err
 		}
-		group.Go(func() error { return b.serveHTTP(ctx, HTTP, l, api, quiet) })
+		handler := operatorsHandler(api, page)
+		if b.config.Token == nil {
+			handler = ownHostsOnly(handler)
+		}
+		if handler, err = b.withHealth(handler); err != nil {
+			return err
+		}
+		group.Go(func() error { return b.serveHTTP(ctx, HTTP, l, handler, quiet) })
 	}
 	// No mux: it would redirect paths such as //x, and small clients do not follow redirects.
 	packages := b.delivery

@@ -100,6 +100,18 @@ func (o operators) actor(r *http.Request) string {
 	return anOperator
 }
 
+// operatorsHandler serves the API, and the page for what the API does not have. No mux: it would
+// clean paths of the API, whose endpoints may contain slashes.
+func operatorsHandler(api, page http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.EscapedPath(), "/api/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
+}
+
 // ownHostsOnly refuses requests for names that are not this machine's own. A page on the Internet
 // can point its name to 127.0.0.1 and so have the same origin as the API, but its requests still
 // carry that name.

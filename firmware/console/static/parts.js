@@ -1,0 +1,75 @@
+// Parts that several views share.
+
+import { query } from './api.js'
+import { h, fill } from './dom.js'
+
+// pager fills an element with the ways to the other pages of a list: page has the cursor next.
+export function pager({ query: asked, go }, element, page) {
+  const here = location.hash.replace(/^#\/?/, '').split('?')[0]
+  const to = (cursor) => {
+    const next = new URLSearchParams(asked)
+    next.delete('cursor')
+    if (cursor) next.set('cursor', cursor)
+    const text = next.toString()
+    return `#/${here}${text && `?${text}`}`
+  }
+  fill(element, h('nav', { class: 'pager', 'aria-label': 'Pages' },
+    asked.has('cursor') && h('a', { class: 'button', href: to(null) }, 'First page'),
+    page.next && h('a', { class: 'button', href: to(page.next), rel: 'next' }, 'Next 50')))
+  element.hidden = !asked.has('cursor') && !page.next
+}
+
+// The terms of a selector of devices, as the API has them.
+export const selectorTerms = [
+  ['contains', 'Part of the name', 'sensor-1'],
+  ['label', 'Label', 'site=oslo'],
+  ['model', 'Model', 'S1'],
+  ['manufacturer', 'Manufacturer', 'Acme'],
+  ['hardware', 'Hardware', 'rev-b'],
+  ['version', 'Version', '1.0.0'],
+  ['version_below', 'Version below', '2.0.0'],
+]
+
+// selectorQuery makes the parameters of GET devices of an address of the page: labels are there as
+// ?label=site=oslo, repeated.
+export function selectorQuery(asked) {
+  const parameters = {}
+  for (const [term] of selectorTerms) {
+    if (term !== 'label' && asked.get(term)) parameters[term] = asked.get(term)
+  }
+  for (const text of asked.getAll('label')) {
+    const [label, value = ''] = text.split(/=(.*)/s)
+    if (label) parameters[`label.${label}`] = value === '' ? [''] : value
+  }
+  if (asked.get('registered') === 'true') parameters.registered = 'true'
+  if (asked.get('state')) parameters.state = asked.get('state')
+  return parameters
+}
+
+// selectorForm makes the form of a selector, which keeps its terms in the address.
+export function selectorForm({ query: asked, go }) {
+  const fields = selectorTerms.map(([term, title, example]) => {
+    const values = asked.getAll(term)
+    return [term, h('input', { id: `select-${term}`, name: term, value: values.join(', '), placeholder: example, maxlength: '255', spellcheck: 'false', autocapitalize: 'off' }), title]
+  })
+  const registered = h('input', { type: 'checkbox', id: 'select-registered', checked: asked.get('registered') === 'true' })
+  return h('form', {
+    class: 'fields',
+    onsubmit: (e) => {
+      e.preventDefault()
+      const changes = { cursor: null, registered: registered.checked ? 'true' : null }
+      for (const [term, field] of fields) {
+        changes[term] = term === 'label' ? field.value.split(',').map((s) => s.trim()).filter(Boolean) : field.value.trim()
+      }
+      go(changes)
+    },
+  },
+  fields.map(([term, field, title]) => h('div', null, h('label', { for: `select-${term}` }, title), field)),
+  h('div', { class: 'check' }, registered, h('label', { for: 'select-registered' }, 'registered')),
+  h('button', { type: 'submit' }, 'Search devices'))
+}
+
+// address makes an address of a view: address('updates', {outcome: 'failed'}).
+export function address(at, parameters = {}) {
+  return `#/${at}${query(parameters)}`
+}

@@ -1,0 +1,131 @@
+// The search field: jumps to a device, an update, a rollout or an image by any part of its name.
+
+import { get, query, Problem } from './api.js'
+import { h, fill, name } from './dom.js'
+import { outcome } from './format.js'
+
+const most = 6 // of each kind
+const pages = 5 // of a list, where few of many records fit
+
+// first reads the items that fit. A page may have fewer than it could, and a next one.
+async function first(list, parameters, signal) {
+  const items = []
+  let cursor
+  for (let i = 0; i < pages && items.length < most; i++) {
+    const page = await get(list + query({ ...parameters, limit: most, cursor }), { signal })
+    items.push(...page.items.filter((item) => !item.damaged))
+    cursor = page.next
+    if (!cursor) break
+  }
+  return items.slice(0, most)
+}
+
+const kinds = [
+  ['Device', 'devices', (d) => [`#/devices/${encodeURIComponent(d.endpoint)}`, name(d.endpoint), d.firmware.version]],
+  ['Update', 'updates', (u) => [`#/updates/${u.id}`, [u.id.slice(0, 10), '… ', name(u.endpoint), ' to ', name(u.version)], outcome(u.outcome)]],
+  ['Rollout', 'rollouts', (r) => [`#/rollouts/${r.id}`, name(r.name || r.id), outcome(r.state)]],
+  ['Image', 'images', (i) => [`#/images?contains=${encodeURIComponent(i.id)}`, name(`${i.name} ${i.version}`.trim()), i.id.slice(0, 8)]],
+]
+
+export function startSearch() {
+  const form = document.getElementById('search')
+  const field = document.getElementById('search-field')
+  const list = document.getElementById('search-list')
+  let current = new AbortController()
+  let timer
+
+  const close = () => {
+    current.abort()
+    clearTimeout(timer)
+    list.hidden = true
+    field.setAttribute('aria-expanded', 'false')
+    field.removeAttribute('aria-activedescendant')
+  }
+
+  const options = () => [...list.querySelectorAll('[role=option]')]
+  const choose = (option) => {
+    for (const o of options()) o.setAttribute('aria-selected', String(o === option))
+    if (option) {
+      field.setAttribute('aria-activedescendant', option.id)
+      option.scrollIntoView({ block: 'nearest' })
+    }
+  }
+
+  async function search() {
+    current.abort()
+    current = new AbortController()
+    const { signal } = current
+    const contains = field.value.trim()
+    if (!contains) {
+      close()
+      return
+    }
+    // Each kind shows as soon as it is there, in its own place.
+    const groups = kinds.map(() => [])
+    let left = kinds.length
+    let refused = ''
+    const draw = () => {
+      if (signal.aborted) return
+      const rows = groups.flat()
+      rows.forEach((row, i) => { row.id = `found-${i}` })
+      fill(list, rows, rows.length === 0 && h('li', { class: 'note', role: 'presentation' }, left > 0 ? 'Searching' : refused || `Nothing has ${contains} in its name.`))
+      list.hidden = false
+      field.setAttribute('aria-expanded', 'true')
+      if (rows.length > 0 && !options().some((o) => o.getAttribute('aria-selected') === 'true')) choose(rows[0])
+    }
+    await Promise.all(kinds.map(async ([kind, address, view], i) => {
+      try {
+        for (const item of await first(address, { contains }, signal)) {
+          const [href, title, note] = view(item)
+          groups[i].push(h('li', { role: 'option', 'data-to': href, 'aria-selected': 'false' }, h('span', { class: 'kind' }, kind), h('span', { class: 'what' }, title), h('span', { class: 'note' }, note)))
+        }
+      } catch (error) {
+        if (!(error instanceof Problem)) return
+        if (error.status !== 404) refused = error.message
+      } finally {
+        left--
+        draw()
+      }
+    }))
+  }
+
+  const open = (option) => {
+    close()
+    field.value = ''
+    field.blur()
+    location.hash = option.dataset.to
+  }
+
+  field.addEventListener('input', () => {
+    clearTimeout(timer)
+    timer = setTimeout(search, 150)
+  })
+  field.addEventListener('keydown', (e) => {
+    if (e.key === 'Escape') {
+      close()
+      field.blur()
+      return
+    }
+    if (e.key !== 'ArrowDown' && e.key !== 'ArrowUp') return
+    e.preventDefault()
+    const all = options()
+    const at = all.findIndex((o) => o.getAttribute('aria-selected') === 'true')
+    choose(all[(at + (e.key === 'ArrowDown' ? 1 : all.length - 1)) % all.length])
+  })
+  form.addEventListener('submit', async (e) => {
+    e.preventDefault()
+    clearTimeout(timer)
+    let chosen = options().find((o) => o.getAttribute('aria-selected') === 'true')
+    if (!chosen || list.hidden) {
+      await search()
+      chosen = options()[0]
+    }
+    if (chosen) open(chosen)
+  })
+  list.addEventListener('mousedown', (e) => e.preventDefault()) // the field keeps the focus
+  list.addEventListener('click', (e) => {
+    const option = e.target.closest('[role=option]')
+    if (option) open(option)
+  })
+  field.addEventListener('blur', close)
+}
