@@ -23,10 +23,16 @@ import * as api from './api.js'
 import { h, fill, text } from './dom.js'
 import { count, span, timesAreUTC, writeTimes } from './format.js'
 import { startSearch } from './search.js'
+import * as device from './views/device.js'
 import * as fleet from './views/fleet.js'
+import * as update from './views/update.js'
+import * as updates from './views/updates.js'
 
 const routes = [
   ['fleet', fleet, 'fleet'],
+  ['devices/{endpoint}', device, 'fleet'],
+  ['updates', updates, 'updates'],
+  ['updates/{update}', update, 'updates'],
 ]
 
 const places = [

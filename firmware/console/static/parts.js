@@ -73,3 +73,25 @@ export function selectorForm({ query: asked, go }) {
 export function address(at, parameters = {}) {
   return `#/${at}${query(parameters)}`
 }
+
+// confirm asks before what cannot be undone: it repeats the effect, and Enter or the button does it.
+export function confirm(title, effect, verb, kind = 'primary') {
+  return new Promise((resolve) => {
+    const dialog = h('dialog', { 'aria-labelledby': 'confirm-title' })
+    const end = (answer) => {
+      dialog.close()
+      dialog.remove()
+      resolve(answer)
+    }
+    const yes = h('button', { type: 'button', class: kind, onclick: () => end(true) }, verb)
+    fill(dialog, h('h2', { id: 'confirm-title' }, title), h('p', null, effect),
+      h('div', { class: 'acts' }, yes, h('button', { type: 'button', onclick: () => end(false) }, 'Back')))
+    dialog.addEventListener('cancel', (e) => {
+      e.preventDefault()
+      end(false)
+    })
+    document.body.append(dialog)
+    dialog.showModal()
+    yes.focus()
+  })
+}

@@ -1,0 +1,191 @@
+// Update: how far it is, what it waits for and until when, its journal, and what a cancel would do.
+
+import { get, path, send, throttle } from '../api.js'
+import { h, fill, facts, link, name, section, text } from '../dom.js'
+import { bar, bytes, bytesOf, outcome, span, until, when, words } from '../format.js'
+import { journal } from '../journal.js'
+import { address, confirm } from '../parts.js'
+
+export const title = 'Update'
+
+const phases = ['waiting', 'preparing', 'transferring', 'transferred', 'executing', 'restarting', 'verifying']
+
+export async function show(context) {
+  const { root, params, signal, sentence, heading, act } = context
+  const at = path('updates', params.update)
+  const rate = meter()
+  const progress = h('div', { class: 'wide' })
+  const steps = h('ol', { class: 'steps', 'aria-label': 'Phases' })
+  const acts = h('div', { class: 'acts' })
+  const about = h('div')
+  const lines = journal()
+  let update
+  let moving = null
+
+  const drawProgress = () => {
+    const { bytes: done, total } = update.progress
+    if (!total) return
+    const says = progressText(update, rate)
+    if (moving) moving.update(done, total, says)
+    else fill(progress, (moving = bar(done, total, says, update.outcome || 'active')))
+  }
+
+  const draw = (now) => {
+    if (update && update.outcome !== now.outcome) moving = null
+    update = now
+    heading('Update of ', link(address(path('devices', now.endpoint)), name(now.endpoint)))
+    showSentence(sentence, now)
+    rate.note(now)
+    drawProgress()
+    showSteps(steps, now)
+    showActs(acts, now, at, act, load)
+    showAbout(about, now)
+    lines.show(now.journal)
+  }
+  const load = async () => draw(await get(at, { signal }))
+  const again = throttle(load, 500)
+
+  context.live({ kinds: 'update', update: params.update }, {
+    begun: again,
+    event: (e) => {
+      if (!update || e.update !== update.id) return
+      if (e.event !== 'progress') {
+        again()
+        return
+      }
+      update.progress = e.progress
+      rate.note(update)
+      drawProgress()
+    },
+  })
+  await load()
+  fill(root, progress, steps, acts, about, section('Journal', lines.element))
+}
+
+function showSentence(sentence, u) {
+  const name_ = name(u.version)
+  if (u.outcome) {
+    const result = u.reported_result && u.outcome !== 'succeeded' ? `, the device reported ${words(u.reported_result.name)}` : ''
+    sentence(outcome(u.outcome), ' ', when(u.ended), `: ${endings[u.reason] ?? words(u.reason)}${result}. `,
+      u.may_still && mayStill(u))
+    return
+  }
+  const w = u.waiting_for
+  if (!w) {
+    sentence('Brings ', name_, ' to the device.')
+    return
+  }
+  const turn = { device: 'The device is to act', operator: 'You are to act', server: 'This server is to act' }[w.whose]
+  sentence('Waits for the ', w.reason, '. ', turn, w.until ? [': the server looks again ', until(w.until), '.'] : '.')
+}
+
+// endings says in words why updates end: the reasons of the API.
+const endings = {
+  version: 'the device runs the new version',
+  result: 'the device reports success',
+  same_version: 'the device reports success, and ran this version before',
+  already_running: 'the device ran this version already',
+  old_version: 'the device runs its old version again',
+  version_mismatch: 'the device runs another version than the image has',
+  device_result: 'the device ended it',
+  attempts: 'no attempt succeeded',
+  refused: 'the device refused it',
+  no_delivery: 'there is no way to bring the package to this device',
+  not_served: 'the package could not be served to the device',
+  no_firmware_object: 'the device has no firmware object that can be used',
+  bad_state: 'the device is in a state from which it does not update',
+  cannot_prove: 'nothing proves which package the device installed',
+  image_damaged: 'the image of this server is damaged',
+  incompatible: 'the image is not made for this device',
+  operator: 'an operator cancelled it',
+  phase_limit: 'one phase took longer than it may',
+  deadline: 'its deadline passed',
+}
+
+function mayStill(u) {
+  return {
+    none: 'The device installs nothing of it.',
+    install: ['The device may still install ', name(u.version), '.'],
+    unknown: ['It is not known whether the device still installs ', name(u.version), '.'],
+  }[u.may_still]
+}
+
+// meter finds the rate of a transfer over the last half minute.
+function meter() {
+  let seen = []
+  return {
+    note(u) {
+      const now = Date.now()
+      const done = u.progress.bytes
+      if (seen.length > 0 && done < seen.at(-1)[1]) seen = [] // another attempt
+      if (seen.length === 0 || done !== seen.at(-1)[1]) seen.push([now, done])
+      seen = seen.filter(([t]) => now - t < 30_000 || t === seen.at(-1)[0]).slice(-60)
+    },
+    perSecond() {
+      if (seen.length < 2) return 0
+      const [t0, b0] = seen[0]
+      const [, b1] = seen.at(-1)
+      const seconds = (Math.max(seen.at(-1)[0], Date.now() - 2000) - t0) / 1000
+      return seconds > 1 ? (b1 - b0) / seconds : 0
+    },
+  }
+}
+
+function progressText(u, rate) {
+  const { bytes: done, total } = u.progress
+  const says = bytesOf(done, total)
+  if (u.outcome || done >= total || u.phase !== 'transferring') return `${says} of the package`
+  const speed = rate.perSecond()
+  return speed > 0 ? `${says}, ${bytes(Math.round(speed))}/s, about ${span((total - done) / speed)} left` : says
+}
+
+function showSteps(element, u) {
+  const at = u.phase === 'ended' ? phases.length : phases.indexOf(u.phase)
+  fill(element, phases.map((p, i) => h('li', { class: i < at ? 'done' : i === at ? 'now' : 'next', 'aria-current': i === at ? 'step' : null }, p)),
+    h('li', { class: u.outcome ? 'now' : 'next', 'aria-current': u.outcome ? 'step' : null }, u.outcome ? outcome(u.outcome) : 'ended'))
+}
+
+function showActs(element, u, at, act, load) {
+  // The buttons stay while nothing changes, so that the focus and a refusal do.
+  const state = JSON.stringify([u.outcome, u.if_cancelled, u.holds])
+  if (element.dataset.state === state) return
+  element.dataset.state = state
+  const button = (label, work, kind) => {
+    const b = h('button', { type: 'button', class: kind, onclick: () => act(b, work) }, label)
+    return b
+  }
+  fill(element,
+    u.if_cancelled && button(`Cancel: ${u.if_cancelled.effect}`, async () => {
+      if (await confirm('Cancel this update?', [`After the cancel ${u.if_cancelled.effect}.`], 'Cancel the update', 'danger')) {
+        await send('POST', `${at}/cancel`)
+        await load()
+      }
+    }, 'danger'),
+    !u.outcome && !u.holds.some((one) => one.holder === 'operator') && button('Hold: it still transfers, and does not install until you release it', async () => {
+      await send('POST', `${at}/hold`, { holder: 'operator', reason: 'held on the page' })
+      await load()
+    }),
+    u.holds.map((one) => button(['Release the hold of ', name(one.holder), ': it installs when no hold is left'], async () => {
+      await send('POST', `${at}/release`, { holder: one.holder })
+      await load()
+    })),
+    u.outcome && u.outcome !== 'succeeded' && link(address(path('devices', u.endpoint), { start: u.image }), 'Start another one for this device'))
+}
+
+function showAbout(element, u) {
+  const state = JSON.stringify({ ...u, progress: null, journal: null, waiting_for: null })
+  if (element.dataset.state === state) return
+  element.dataset.state = state
+  fill(element, facts(
+    ['Version', [u.old_version ? [name(u.old_version), ' to '] : null, name(u.version)]],
+    ['Image', link(address('images', { contains: u.image }), h('code', null, u.image.slice(0, 16)))],
+    ['Phase', words(u.phase)],
+    ['State', `${u.state}, result ${words((u.reported_result ?? u.result).name)}`],
+    ['Attempt', u.attempt > 0 ? `${u.attempt}${u.delivery ? `, by ${u.delivery}${u.protocol ? ` over ${u.protocol}` : ''}` : ''}` : 'none yet'],
+    ['Holds', u.holds.length > 0 ? u.holds.map((o) => h('div', null, name(o.holder), o.reason && [': ', name(o.reason)], o.until && [', until ', until(o.until)])) : null],
+    ['Later', u.later ? ['the device showed ', name(u.later.version), ' ', when(u.later.time)] : null],
+    ['Labels', Object.keys(u.labels).length > 0 ? Object.entries(u.labels).map(([k, v]) => h('div', null, name(`${k}=${v}`))) : null],
+    ['Created', when(u.created)],
+    u.outcome ? ['Ended', when(u.ended)] : ['Deadline', until(u.deadline)],
+    ['Id', h('code', null, u.id)]))
+}
