@@ -97,6 +97,14 @@ export function until(time, never = 'no time') {
   return timeElement(time, never, 'until')
 }
 
+// offset makes a <time> that says how long after a start something was: +7.4 s.
+export function offset(time, start) {
+  const element = timeElement(time, '', 'offset')
+  element.dataset.start = start
+  write(element, Date.now())
+  return element
+}
+
 function timeElement(time, never, kind) {
   if (!time) return h('span', null, never)
   const element = h('time', { datetime: time, title: utc(time), 'data-tick': kind })
@@ -117,9 +125,18 @@ export function writeTimes(inUTC) {
   tick()
 }
 
+const relations = {
+  ago: relative,
+  until: countdown,
+  offset: (date, now, element) => {
+    const seconds = (date - Date.parse(element.dataset.start)) / 1000
+    return `+${seconds < 60 ? `${seconds.toFixed(1)} s` : span(seconds)}`
+  },
+}
+
 function write(element, now) {
   const date = Date.parse(element.dateTime)
-  const relation = element.dataset.tick === 'until' ? countdown(date, now) : relative(date, now)
+  const relation = relations[element.dataset.tick](date, now, element)
   const text = !absolute ? relation : element.dataset.tick === 'until' ? `${utc(date)}, ${relation}` : utc(date)
   if (element.textContent !== text) element.textContent = text
 }
@@ -169,6 +186,35 @@ export function outcome(value, word) {
   const known = value || 'active'
   const [own, sign] = outcomes[known] ?? [known, '·']
   return h('span', { class: `outcome out-${known}` }, h('span', { class: 'sign', 'aria-hidden': 'true' }, sign), word ?? own)
+}
+
+// endings says why updates end: the reasons of the API.
+const endings = {
+  version: 'the device runs the new version',
+  result: 'the device reports success',
+  same_version: 'the device reports success, and ran this version before',
+  already_running: 'the device ran this version already',
+  old_version: 'the device runs its old version again',
+  version_mismatch: 'the device runs another version than the image has',
+  device_result: 'the device ended it',
+  attempts: 'no attempt succeeded',
+  refused: 'the device refused it',
+  no_delivery: 'there is no way to bring the package to this device',
+  not_served: 'the package could not be served to the device',
+  no_firmware_object: 'the device has no firmware object that can be used',
+  bad_state: 'the device is in a state from which it does not update',
+  cannot_prove: 'nothing proves which package the device installed',
+  image_damaged: 'the image of this server is damaged',
+  incompatible: 'the image is not made for this device',
+  operator: 'an operator cancelled it',
+  phase_limit: 'one phase took longer than it may',
+  deadline: 'its deadline passed',
+}
+
+// ending says why an update ended, and what the device reported.
+export function ending(u) {
+  const reported = u.reported_result && u.outcome !== 'succeeded' ? `, and it reported ${words(u.reported_result.name)}` : ''
+  return (endings[u.reason] ?? words(u.reason)) + reported
 }
 
 // words writes a name of the API such as integrity_failed as words.

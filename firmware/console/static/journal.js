@@ -2,7 +2,7 @@
 // device showed apart, values that were read as before -> after.
 
 import { h, name, keyed } from './dom.js'
-import { when, words } from './format.js'
+import { offset, when, words } from './format.js'
 
 // Events by who acts: those of the device, and those that begin an attempt. All others are the
 // server's or an operator's.
@@ -15,16 +15,17 @@ const ofDevice = new Set([
 const beginsAttempt = new Set(['write_uri', 'push'])
 const ends = new Set(['succeeded', 'rolled_back', 'failed', 'cancelled', 'timed_out'])
 
-// journal makes a timeline; show(lines) brings it up to date.
+// journal makes a timeline; show(lines, start) brings it up to date. With a start the times are those
+// since then.
 export function journal() {
   const element = h('ol', { class: 'journal' })
   return {
     element,
-    show(lines) {
+    show(lines, start) {
       let attempt = 0
       const items = lines.map((line, i) => {
         if (beginsAttempt.has(line.event)) attempt++
-        return { ...line, key: line.seq ?? i, attempt: beginsAttempt.has(line.event) ? attempt : 0 }
+        return { ...line, start, first: i === 0, key: line.seq ?? i, attempt: beginsAttempt.has(line.event) ? attempt : 0 }
       })
       changes(items)
       keyed(element, items, (item) => item.key, draw)
@@ -37,7 +38,7 @@ function draw(line) {
   const device = ofDevice.has(line.event)
   const kind = ends.has(line.event) ? `end out-${line.event}` : device ? 'device' : 'server'
   return h('li', { class: kind },
-    when(line.time),
+    line.start && !line.first ? offset(line.time, line.start) : when(line.time),
     h('div', null,
       line.attempt > 0 && h('span', { class: 'attempt' }, `Attempt ${line.attempt}`),
       h('div', { class: 'said' },

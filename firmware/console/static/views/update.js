@@ -1,8 +1,8 @@
 // Update: how far it is, what it waits for and until when, its journal, and what a cancel would do.
 
 import { get, path, send, throttle } from '../api.js'
-import { h, fill, facts, link, name, section, text } from '../dom.js'
-import { bar, bytes, bytesOf, outcome, span, until, when, words } from '../format.js'
+import { h, fill, facts, link, name, section } from '../dom.js'
+import { bar, bytes, bytesOf, ending, outcome, span, until, when, words } from '../format.js'
 import { journal } from '../journal.js'
 import { address, confirm } from '../parts.js'
 
@@ -40,7 +40,7 @@ export async function show(context) {
     showSteps(steps, now)
     showActs(acts, now, at, act, load)
     showAbout(about, now)
-    lines.show(now.journal)
+    lines.show(now.journal, now.created)
   }
   const load = async () => draw(await get(at, { signal }))
   const again = throttle(load, 500)
@@ -65,9 +65,7 @@ export async function show(context) {
 function showSentence(sentence, u) {
   const name_ = name(u.version)
   if (u.outcome) {
-    const result = u.reported_result && u.outcome !== 'succeeded' ? `, the device reported ${words(u.reported_result.name)}` : ''
-    sentence(outcome(u.outcome), ' ', when(u.ended), `: ${endings[u.reason] ?? words(u.reason)}${result}. `,
-      u.may_still && mayStill(u))
+    sentence(outcome(u.outcome), ' ', when(u.ended), `: ${ending(u)}. `, u.may_still && mayStill(u))
     return
   }
   const w = u.waiting_for
@@ -77,29 +75,6 @@ function showSentence(sentence, u) {
   }
   const turn = { device: 'The device is to act', operator: 'You are to act', server: 'This server is to act' }[w.whose]
   sentence('Waits for the ', w.reason, '. ', turn, w.until ? [': the server looks again ', until(w.until), '.'] : '.')
-}
-
-// endings says in words why updates end: the reasons of the API.
-const endings = {
-  version: 'the device runs the new version',
-  result: 'the device reports success',
-  same_version: 'the device reports success, and ran this version before',
-  already_running: 'the device ran this version already',
-  old_version: 'the device runs its old version again',
-  version_mismatch: 'the device runs another version than the image has',
-  device_result: 'the device ended it',
-  attempts: 'no attempt succeeded',
-  refused: 'the device refused it',
-  no_delivery: 'there is no way to bring the package to this device',
-  not_served: 'the package could not be served to the device',
-  no_firmware_object: 'the device has no firmware object that can be used',
-  bad_state: 'the device is in a state from which it does not update',
-  cannot_prove: 'nothing proves which package the device installed',
-  image_damaged: 'the image of this server is damaged',
-  incompatible: 'the image is not made for this device',
-  operator: 'an operator cancelled it',
-  phase_limit: 'one phase took longer than it may',
-  deadline: 'its deadline passed',
 }
 
 function mayStill(u) {
@@ -161,7 +136,7 @@ function showActs(element, u, at, act, load) {
         await load()
       }
     }, 'danger'),
-    !u.outcome && !u.holds.some((one) => one.holder === 'operator') && button('Hold: it still transfers, and does not install until you release it', async () => {
+    !u.outcome && u.holds.length === 0 && !['executing', 'restarting', 'verifying'].includes(u.phase) && button('Hold: it still transfers, and does not install until you release it', async () => {
       await send('POST', `${at}/hold`, { holder: 'operator', reason: 'held on the page' })
       await load()
     }),
@@ -178,7 +153,7 @@ function showAbout(element, u) {
   element.dataset.state = state
   fill(element, facts(
     ['Version', [u.old_version ? [name(u.old_version), ' to '] : null, name(u.version)]],
-    ['Image', link(address('images', { contains: u.image }), h('code', null, u.image.slice(0, 16)))],
+    ['Image', link(address('images', { contains: u.image }), h('code', null, u.image.slice(0, 12)))],
     ['Phase', words(u.phase)],
     ['State', `${u.state}, result ${words((u.reported_result ?? u.result).name)}`],
     ['Attempt', u.attempt > 0 ? `${u.attempt}${u.delivery ? `, by ${u.delivery}${u.protocol ? ` over ${u.protocol}` : ''}` : ''}` : 'none yet'],

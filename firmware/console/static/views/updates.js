@@ -2,7 +2,7 @@
 
 import { get, query, throttle } from '../api.js'
 import { h, fill, name, link, table } from '../dom.js'
-import { bytesOf, bar, count, many, outcome, outcomeNames, until, when, words } from '../format.js'
+import { bytesOf, bar, count, ending, many, outcome, outcomeNames, until, when, words } from '../format.js'
 import { address, pager } from '../parts.js'
 
 export const title = 'Updates'
@@ -86,9 +86,11 @@ export async function show(context) {
 
 // updateTable makes a table of updates that events can change. It is used for those of a device too.
 export function updateTable(label, without = []) {
+  const to = (u, ...content) => link(address(`updates/${u.id}`), content)
+  const versions = (u) => !u.damaged && [u.old_version && [name(u.old_version), ' to '], name(u.version)]
   const element = table([
-    { title: 'Device', cell: (u) => link(address(`updates/${u.id}`), name(u.endpoint ?? u.id)) },
-    { title: 'Version', cell: (u) => !u.damaged && [u.old_version && [name(u.old_version), ' to '], name(u.version)] },
+    { title: 'Device', cell: (u) => to(u, name(u.endpoint ?? u.id)) },
+    { title: 'Version', cell: (u) => (without.includes('Device') ? to(u, versions(u) || u.id) : versions(u)) },
     { title: 'Outcome', cell: (u) => !u.damaged && outcome(u.outcome) },
     { title: 'Why', cell: why },
     { title: 'Changed', class: 'nowrap', of: (u) => u.updated, cell: (u) => when(u.updated) },
@@ -118,10 +120,10 @@ export function updateTable(label, without = []) {
 // why is what an update waits for, or why it ended.
 export function why(u) {
   if (u.damaged) return `its record is damaged: ${u.damaged}`
-  if (u.outcome) return [words(u.reason), u.result && u.outcome !== 'succeeded' && u.outcome !== 'cancelled' && `, result ${words(u.result.name)}`]
+  if (u.outcome) return ending(u)
   const moves = u.phase === 'transferring' && u.progress.total > 0
   return [
-    u.waiting_for ? ['waits for the ', u.waiting_for.reason, ' ', u.waiting_for.until && ['(until ', until(u.waiting_for.until), ')']] : words(u.phase),
+    u.waiting_for ? ['waits for the ', u.waiting_for.reason, ' ', u.waiting_for.until && [h('span', { class: 'muted' }, '(next look ', until(u.waiting_for.until), ')')]] : words(u.phase),
     moves && bar(u.progress.bytes, u.progress.total, bytesOf(u.progress.bytes, u.progress.total)),
   ]
 }
