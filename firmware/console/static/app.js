@@ -265,7 +265,7 @@ api.onUnauthenticated((wrong) => new Promise((resolve) => {
 // Keys: / to search, j and k from row to row, Enter follows the focused link as links do.
 
 document.addEventListener('keydown', (e) => {
-  if (e.ctrlKey || e.metaKey || e.altKey || e.isComposing || e.target.closest('input, textarea, select, dialog')) return
+  if (e.ctrlKey || e.metaKey || e.altKey || e.isComposing || e.target.closest?.('input, textarea, select, dialog')) return
   if (e.key === '/') {
     e.preventDefault()
     document.getElementById('search-field').focus()

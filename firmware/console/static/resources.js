@@ -4,6 +4,7 @@
 import { get, send } from './api.js'
 import { h, fill, name } from './dom.js'
 import { when } from './format.js'
+import { confirm } from './parts.js'
 
 // resources makes the part of a view with the objects of a device.
 export function resources(context, device, at) {
@@ -69,6 +70,7 @@ function value(context, at, v, model, load) {
 function unread(context, at, l, load) {
   if (/E/.test(l.operations ?? '')) {
     const run = h('button', { type: 'button', onclick: () => context.act(run, async () => {
+      if (!await confirm(`Execute ${l.name || l.path}?`, 'The device does it at once, and the page cannot take it back.', `Execute ${l.name || l.path}`, 'danger')) return
       await send('POST', `${at}/resources${l.path}`)
       fill(note, 'The device has accepted it.')
     }) }, `Execute ${l.name || l.path}`)

@@ -31,6 +31,7 @@ export async function show(context) {
     showKnown(known, device)
     showLabels(context, labels, device, at, load)
     list.show(updates)
+    list.element.hidden = updates.length === 0
     fill(past, updates.length === 0 ? h('p', { class: 'note' }, 'It has had no update by this server.') : null,
       page.next && link(address('updates', { endpoint }), 'All its updates'))
   }
