@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/console"
+	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
@@ -251,3 +253,20 @@ func _(ctx context.Context, srv *lwm2m.Server, rollouts *rollout.Manager, id str
 		}()
 	})
 }
+
+// mountPage is doc/console.md's.
+func mountPage(mux *http.ServeMux, manager *firmware.Manager, rollouts *rollout.Manager, staffOnly func(*http.Request, httpapi.Access) error) error {
+	api, err := httpapi.New(manager, staffOnly, httpapi.Config{Rollouts: rollouts})
+	if err != nil {
+		return err
+	}
+	page, err := console.New(console.Config{API: "/ota/api/v1", Name: "Staging"})
+	if err != nil {
+		return err
+	}
+	mux.Handle("/ota/", api)
+	mux.Handle("/console/", http.StripPrefix("/console", page))
+	return nil
+}
+
+var _ = mountPage

@@ -310,7 +310,7 @@ times.addEventListener('click', () => {
 })
 sayTimes()
 const signOut = h('button', { type: 'button', class: 'quiet', onclick: () => api.signOut() }, 'Sign out')
-fill(document.getElementById('foot'), times, signOut, h('span', { class: 'keys' }, h('kbd', null, '/'), ' search  ', h('kbd', null, 'j'), ' ', h('kbd', null, 'k'), ' rows  ', h('kbd', null, 'Enter'), ' opens'))
+fill(document.getElementById('foot'), times, signOut, h('a', { href: `${api.base}/docs` }, 'The API'), h('span', { class: 'keys' }, h('kbd', null, '/'), ' search  ', h('kbd', null, 'j'), ' ', h('kbd', null, 'k'), ' rows  ', h('kbd', null, 'Enter'), ' opens'))
 signOut.hidden = !api.hasToken()
 
 startSearch()
