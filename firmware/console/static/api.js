@@ -112,6 +112,21 @@ export async function get(address, options = {}) {
   return answer(await fetchAPI(address, options))
 }
 
+// list reads up to limit items of a list from a cursor on. Where a filter selects few of many
+// records the server ends a page early: list then goes on, for at most so many pages. It returns
+// {items, next}, as one page does.
+export async function list(address, parameters, { limit = 50, pages = 20, signal } = {}) {
+  const items = []
+  let { cursor } = parameters
+  for (let i = 0; i < pages && items.length < limit; i++) {
+    const page = await get(address + query({ ...parameters, cursor, limit: limit - items.length }), { signal })
+    items.push(...page.items)
+    cursor = page.next
+    if (!cursor) break
+  }
+  return { items, next: cursor }
+}
+
 // send makes a request that changes something; body is sent as JSON unless it is undefined. It
 // returns the answer, null if there is none. options: signal, headers.
 export async function send(method, address, body, options = {}) {

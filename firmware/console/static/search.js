@@ -1,24 +1,11 @@
 // The search field: jumps to a device, an update, a rollout or an image by any part of its name.
 
-import { get, query, Problem } from './api.js'
+import { list as read, Problem } from './api.js'
 import { h, fill, name } from './dom.js'
 import { outcome } from './format.js'
 
 const most = 6 // of each kind
-const pages = 5 // of a list, where few of many records fit
-
-// first reads the items that fit. A page may have fewer than it could, and a next one.
-async function first(list, parameters, signal) {
-  const items = []
-  let cursor
-  for (let i = 0; i < pages && items.length < most; i++) {
-    const page = await get(list + query({ ...parameters, limit: most, cursor }), { signal })
-    items.push(...page.items.filter((item) => !item.damaged))
-    cursor = page.next
-    if (!cursor) break
-  }
-  return items.slice(0, most)
-}
+const pages = 300 // of a list, where few of many records fit: 300,000 devices
 
 const kinds = [
   ['Device', 'devices', (d) => [`#/devices/${encodeURIComponent(d.endpoint)}`, name(d.endpoint), d.firmware.version]],
@@ -75,7 +62,8 @@ export function startSearch() {
     }
     await Promise.all(kinds.map(async ([kind, address, view], i) => {
       try {
-        for (const item of await first(address, { contains }, signal)) {
+        const found = await read(address, { contains }, { limit: most, pages, signal })
+        for (const item of found.items.filter((one) => !one.damaged)) {
           const [href, title, note] = view(item)
           groups[i].push(h('li', { role: 'option', 'data-to': href, 'aria-selected': 'false' }, h('span', { class: 'kind' }, kind), h('span', { class: 'what' }, title), h('span', { class: 'note' }, note)))
         }

@@ -1,6 +1,6 @@
 // Fleet: how many devices there are and what they run, and a search among them.
 
-import { get, query, path, throttle } from '../api.js'
+import { get, list as read, query, path, throttle } from '../api.js'
 import { h, fill, name, link, section, table } from '../dom.js'
 import { count, many, share, when, outcome } from '../format.js'
 import { pager, selectorForm, selectorQuery } from '../parts.js'
@@ -96,7 +96,7 @@ function deviceList(context, element) {
   const found = h('p', { class: 'note' })
   const pages = h('div')
   const load = async () => {
-    const page = await get(`devices${query({ ...parameters, limit: 50, cursor: asked.get('cursor') })}`, { signal })
+    const page = await read('devices', { ...parameters, cursor: asked.get('cursor') }, { signal })
     shown.show(page.items)
     fill(found, page.items.length === 0 ? (page.next ? 'None of these; there are more to look through.' : 'No device fits.') : '')
     pager(context, pages, page)

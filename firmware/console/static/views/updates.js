@@ -1,6 +1,6 @@
 // Updates: a list with filters, live.
 
-import { get, query, throttle } from '../api.js'
+import { get, list as read, query, throttle } from '../api.js'
 import { h, fill, name, link, table } from '../dom.js'
 import { bytesOf, bar, count, ending, many, outcome, outcomeNames, until, when, words } from '../format.js'
 import { address, pager } from '../parts.js'
@@ -23,7 +23,7 @@ export async function show(context) {
   const { root, query: asked, signal } = context
   const chosen = asked.get('outcome') ?? ''
   const parameters = {
-    outcome: chosen === '' ? null : chosen === 'active' ? [''] : chosen, limit: size,
+    outcome: chosen === '' ? null : chosen === 'active' ? [''] : chosen,
     reason: asked.get('reason'), whose: asked.get('whose'), image: asked.get('image'), endpoint: asked.get('endpoint'), contains: asked.get('contains'),
     label: asked.getAll('label'),
   }
@@ -36,7 +36,7 @@ export async function show(context) {
   const fine = h('form', { class: 'fields' })
 
   let fresh = null // the newest page, when it has updates that are not shown
-  const load = () => get(`updates${query({ ...parameters, cursor: asked.get('cursor') })}`, { signal })
+  const load = () => read('updates', { ...parameters, cursor: asked.get('cursor') }, { limit: size, signal })
   const put = (page) => {
     list.show(page.items)
     pager(context, pages, page)
