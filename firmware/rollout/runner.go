@@ -71,10 +71,10 @@ type runner struct {
 	actions sync.WaitGroup
 }
 
-// A hint is what a line of the journal says of the update of a member that is to be looked at. The
-// zero value says nothing: the update is read.
+// A hint is what the last line of a journal says of the update of a member that is to be looked at.
+// If it says neither that the device installs nor how the update ended, the update is read.
 type hint struct {
-	update   string
+	update   string // "" if the member is to be looked at for another reason
 	installs bool
 	end      fsm.Ending
 }
@@ -139,12 +139,10 @@ func (r *runner) learn(e *firmware.Event) {
 		known.end = fsm.EndingSucceeded
 	case e.Outcome == ufsm.OutcomeRolledBack:
 		known.end = fsm.EndingRolledBack
-	default:
-		known = hint{}
 	}
 	r.mu.Lock()
-	if before, twice := r.looks[e.Endpoint]; twice && !before.installs {
-		known = hint{}
+	if before, twice := r.looks[e.Endpoint]; twice && (before.update != known.update || before.end != fsm.EndingNone && before.end != known.end) {
+		known = hint{} // it was to be looked at for another reason
 	}
 	r.looks[e.Endpoint] = known
 	r.mu.Unlock()
