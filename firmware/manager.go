@@ -29,6 +29,7 @@ type Manager struct {
 	uriCalls chan struct{} // holds one for each call of PackageURI
 	log      *slog.Logger
 	tail     *tail
+	watchers watchers
 
 	clock *clock
 	saver *saver

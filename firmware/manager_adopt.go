@@ -119,6 +119,7 @@ func (m *Manager) adoptIfStored(id string, first *firstStep) {
 			})
 			if err == nil {
 				m.tail.news.grown()
+				m.watchers.missed()
 				m.adoptNew(ctx, &u, first)
 				return
 			}

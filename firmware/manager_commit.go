@@ -36,6 +36,7 @@ func (m *Manager) commit(ctx context.Context, changes ...store.Change) (uint64, 
 		}
 	}
 	m.tail.news.committed(lines, last, err)
+	m.watchers.committed(lines, err)
 	return last, err
 }
 
@@ -98,6 +99,7 @@ func (r *run) reload(ctx context.Context, rec *Update, l *item, tries int) bool 
 	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(&stored, rec) {
 		rec.Revision = stored.Revision
 		r.m.tail.news.grown()
+		r.m.watchers.missed()
 		return true
 	}
 	r.giveUpAction()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -370,4 +371,39 @@ func TestNews(t *testing.T) {
 		require.Equal(t, additions{others: true}, due)
 		require.True(t, n.leave())
 	})
+}
+
+// TestLinesMissed: a caller of Lines that is slow, or whose store does not say whether it has a
+// commit, gets an error in the place of lines, and then those that come after them.
+func TestLinesMissed(t *testing.T) {
+	var all watchers
+	w := &watcher{news: make(chan struct{}, 1)}
+	all.add(w)
+	take := func(lines int, missed bool) {
+		t.Helper()
+		commits, is := w.take(nil)
+		require.Equal(t, missed, is)
+		require.Len(t, slices.Concat(commits...), lines)
+	}
+	all.committed(make([]store.Event, 2), nil)
+	all.committed(make([]store.Event, 3), nil)
+	take(5, false)
+	for _, err := range []error{store.ErrActive, store.ErrConflict, store.ErrDuplicate, store.ErrClosed} {
+		all.committed(make([]store.Event, 1), &store.UpdateError{Err: err})
+	}
+	take(0, false)
+	all.committed(make([]store.Event, 1), nil)
+	all.committed(make([]store.Event, 1), store.ErrNoSpace)
+	all.committed(make([]store.Event, 1), nil)
+	take(1, true)
+	for range maxAdded + 1 {
+		all.committed(make([]store.Event, 1), nil)
+	}
+	all.committed(make([]store.Event, 7), nil)
+	take(7, true)
+	all.missed()
+	take(0, true)
+	all.remove(w)
+	all.committed(make([]store.Event, 1), nil)
+	take(0, false)
 }

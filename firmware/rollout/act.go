@@ -23,9 +23,10 @@ const actionPause = 5 * time.Second
 // KeyPrefix begins the idempotency keys of a rollout's updates.
 const KeyPrefix = "rollout/"
 
-// key is the idempotency key of a member's update.
+// key is the idempotency key of a member's update. Keys have the order of the members, so that
+// those of updates which are made together are together in a store.
 func key(m *Member) string {
-	sum := sha256.Sum256([]byte(m.Endpoint))
+	sum := sha256.Sum256([]byte(m.Rollout + "\x00" + m.Endpoint)) // that of store.MemberOrder
 	return KeyPrefix + m.Rollout + "/" + strconv.Itoa(m.Machine.Attempt) + "/" + hex.EncodeToString(sum[:16])
 }
 
@@ -163,7 +164,7 @@ func spotOf(m *fsm.Member) spot {
 }
 
 // concerns reports whether a line of an update's journal can change the member.
-func (s spot) concerns(e *firmware.Event) bool {
+func (s spot) concerns(e *store.Event) bool {
 	switch {
 	case s.gone, e.Outcome != ufsm.OutcomeNone, placeOf(e.Phase) != s.place:
 		return true
@@ -172,7 +173,7 @@ func (s spot) concerns(e *firmware.Event) bool {
 	case firmware.EventCreated, ufsm.EventStarted, ufsm.EventRead, ufsm.EventWriteURI, firmware.EventPackageURI, ufsm.EventURIAccepted,
 		ufsm.EventDownloadRequested, ufsm.EventPackageFetched, ufsm.EventPush, ufsm.EventPushAccepted, ufsm.EventTransferStarted,
 		ufsm.EventPolling, ufsm.EventHeld, ufsm.EventReleased, ufsm.EventExecuteHeld, ufsm.EventExecute, ufsm.EventExecuteAccepted,
-		ufsm.EventRestarting, ufsm.EventRegistered, ufsm.EventSettling, firmware.EventProgress:
+		ufsm.EventRestarting, ufsm.EventRegistered, ufsm.EventSettling:
 		return false
 	}
 	return true

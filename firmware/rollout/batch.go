@@ -109,8 +109,12 @@ func (b *batch) load(ctx context.Context, endpoint string) (*Member, error) {
 }
 
 // find is load for the runner's own steps: a member that cannot be read is none, and the rollout is
-// mended before it goes on.
+// mended before it goes on. If the batch cannot be stored, the runner forgets all members; so the
+// steps change those that it keeps.
 func (b *batch) find(ctx context.Context, endpoint string) (*Member, error) {
+	if _, has := b.at[endpoint]; !has && b.r.members[endpoint] != nil {
+		return b.r.members[endpoint], nil
+	}
 	m, err := b.load(ctx, endpoint)
 	if errors.Is(err, store.ErrDamaged) {
 		b.r.damaged(endpoint, err)

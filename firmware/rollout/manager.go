@@ -84,10 +84,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.running, m.ctx = false, nil
 		m.mu.Unlock()
 	}()
-	span, err := m.updates.Span(ctx)
-	if err != nil {
-		return ended(ctx, err)
-	}
+	lines := m.updates.Lines(ctx)
 	stop := m.srv.Watch(m.hear)
 	defer stop()
 	for r, err := range m.db.RolloutList(ctx, store.RolloutQuery{Active: true}) {
@@ -104,20 +101,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer follow.Wait()
 	follow.Go(func() { m.passHeard(ctx) })
 	follow.Go(func() { m.sweep(ctx) })
-	for after := span.Last; ; {
-		err := m.follow(ctx, &after)
-		if ctx.Err() != nil {
-			return nil
+	for commit, err := range lines {
+		if err != nil {
+			m.log.Warn("members are looked at again", "why", err)
+			m.lookAtAll()
+			continue
 		}
-		m.log.Error("following the updates failed", "error", err)
-		if errors.Is(err, firmware.ErrPosition) {
-			if span, err := m.updates.Span(ctx); err == nil {
-				after = span.Last
-			}
-		}
-		m.lookAtAll()
-		work.Sleep(ctx, time.Second)
+		m.learn(commit)
 	}
+	return nil
 }
 
 func ended(ctx context.Context, err error) error {
@@ -127,24 +119,17 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// follow makes runners look at members whose updates changed.
-func (m *Manager) follow(ctx context.Context, after *uint64) error {
-	for batch, err := range m.updates.EventBatches(ctx, *after) {
-		if err != nil {
-			return err
-		}
-		m.mu.Lock()
-		for i := range batch {
-			for r, spot := range m.active[batch[i].Endpoint] {
-				if spot.concerns(&batch[i]) {
-					r.learn(&batch[i])
-				}
+// learn makes runners look at members whose updates changed.
+func (m *Manager) learn(lines []store.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range lines {
+		for r, spot := range m.active[lines[i].Endpoint] {
+			if spot.concerns(&lines[i]) {
+				r.learn(&lines[i])
 			}
 		}
-		m.mu.Unlock()
-		*after = batch[len(batch)-1].Seq
 	}
-	return nil
 }
 
 func (m *Manager) lookAtAll() {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/otago-iot/otago/firmware"
 	ufsm "github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/work"
@@ -130,7 +129,7 @@ func (r *runner) look(endpoints ...string) {
 }
 
 // learn makes the runner look at a member because of a line of its update's journal.
-func (r *runner) learn(e *firmware.Event) {
+func (r *runner) learn(e *store.Event) {
 	known := hint{update: e.Update}
 	switch {
 	case e.Outcome == ufsm.OutcomeNone && placeOf(e.Phase) == fsm.PlaceInstalling:
