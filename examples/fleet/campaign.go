@@ -154,6 +154,11 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	if err != nil {
 		return report, err
 	}
+	if c.Rollout && !c.Resume {
+		if err := s.planRollout(ctx, image, c, &report); err != nil {
+			return report, err
+		}
+	}
 	if err := s.role.Profiles.start(); err != nil {
 		return report, err
 	}

@@ -19,26 +19,32 @@ type rolloutReport struct {
 	Creating time.Duration // until the rollout had its members
 }
 
-// startRollout starts a rollout of a campaign's image: one device that can be updated, and then all
-// of them.
-func (s *server) startRollout(ctx context.Context, image firmware.Image, c campaign, report *campaignReport) error {
+// rolloutOf is the rollout of a campaign's image: one device that can be updated, and then all of
+// them.
+func (s *server) rolloutOf(image firmware.Image, c campaign) rollout.Request {
 	all := 1.0
-	q := rollout.Request{
+	return rollout.Request{
 		Name: c.Version, Image: image.ID, Targets: s.targets(), Update: c.request(), Concurrency: c.AtATime, MaxFailure: &all, Start: true,
 		Downgrade: true, // else the version of each device is read first, which single updates do not do
 		Stages:    []rollout.Stage{{Size: 1, Only: true}, {Share: 1}}, Only: map[int]rollout.Only{0: {Endpoints: []string{s.canary()}}},
 	}
+}
+
+// planRollout makes a dry run.
+func (s *server) planRollout(ctx context.Context, image firmware.Image, c campaign, report *campaignReport) error {
 	report.Rollout.Members = s.role.Fleet.updated()
 	begin := time.Now()
-	plan, err := s.rollouts.Plan(ctx, q)
-	switch report.Rollout.Planning = time.Since(begin); {
-	case err != nil:
-		return err
-	case plan.Targets != report.Rollout.Members:
-		return fmt.Errorf("a dry run has %d targets, not %d", plan.Targets, report.Rollout.Members)
+	plan, err := s.rollouts.Plan(ctx, s.rolloutOf(image, c))
+	report.Rollout.Planning = time.Since(begin)
+	if err == nil && plan.Targets != report.Rollout.Members {
+		err = fmt.Errorf("a dry run has %d targets, not %d", plan.Targets, report.Rollout.Members)
 	}
-	begin, q.Targets = time.Now(), s.targets()
-	r, err := s.rollouts.Create(ctx, q)
+	return err
+}
+
+func (s *server) startRollout(ctx context.Context, image firmware.Image, c campaign, report *campaignReport) error {
+	begin := time.Now()
+	r, err := s.rollouts.Create(ctx, s.rolloutOf(image, c))
 	report.Starting = time.Since(begin)
 	report.Started, report.Rollout.Creating = r.Machine.Total.Waiting+r.Machine.Total.Active, report.Starting
 	return err
