@@ -210,8 +210,21 @@ type measuredStore struct {
 	t *Telemetry
 }
 
-// Store returns a store that measures the commits of db. Everything that writes must use it.
-func (t *Telemetry) Store(db store.Store) store.Store { return measuredStore{db, t} }
+// A measuredReporter also says how it is.
+type measuredReporter struct {
+	measuredStore
+	store.Reporter
+}
+
+// Store returns a store that measures the commits of db. Everything that writes must use it. It is
+// a [store.Reporter] if db is one.
+func (t *Telemetry) Store(db store.Store) store.Store {
+	measured := measuredStore{db, t}
+	if r, ok := db.(store.Reporter); ok {
+		return measuredReporter{measured, r}
+	}
+	return measured
+}
 
 // Commit is that of the store.
 func (s measuredStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
