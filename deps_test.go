@@ -38,11 +38,15 @@ const (
 	bbolt   = "go.etcd.io/bbolt"
 	otel    = "go.opentelemetry.io/otel"
 	pgx     = "github.com/jackc/pgx/v5"
+	prom    = "github.com/prometheus/client_golang"
 	testify = "github.com/stretchr/testify"
 	xmod    = "golang.org/x/mod"
 	xsync   = "golang.org/x/sync"
 	xsys    = "golang.org/x/sys"
 )
+
+// exporters are the SDK of OpenTelemetry and where it sends to, which a program chooses.
+var exporters = []string{otel + "/sdk", otel + "/sdk/metric", otel + "/exporters/prometheus", otel + "/exporters/otlp/otlptrace/otlptracehttp"}
 
 // house is ARCHITECTURE.md's map of arrows, as a table.
 var house = map[string]houseRule{
@@ -83,6 +87,7 @@ var house = map[string]houseRule{
 	"firmware/firmwaretest":        {own: []string{"firmware", "lwm2m", "lwm2m/simnet", "store", "store/memory", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{testify}},
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout", "firmware/rollout/fsm", "lwm2m", "store"}, http: true},
 	"examples":                     {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
+	"examples/server":              {own: []string{"..."}, others: append([]string{prom, otel, otel + "/trace"}, append(exporters, xsync, bbolt, pgx, xsys)...), http: true},
 
 	"firmware/telemetry": {own: []string{"firmware", "firmware/rollout", "lwm2m", "store"}, others: []string{otel, otel + "/metric", otel + "/trace"}},
 

@@ -34,6 +34,7 @@ type options struct {
 	server                         lwm2m.ServerConfig
 	manager                        firmware.ManagerConfig
 	web                            firmware.HTTPConfig
+	traces                         traceOptions
 	logLevel                       string
 	given                          map[string]bool // flags that were set
 }
@@ -93,6 +94,8 @@ func (o *options) flags(env environment) *flag.FlagSet {
 	fs.IntVar(&o.manager.Retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
 	fs.DurationVar(&o.manager.Retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update or rollout stays, as `duration` such as 2160h; -1s is no limit")
 	o.leshan.flags(fs)
+	fs.StringVar(&o.traces.url, "otlp", "", "`URL` of a collector for traces by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; the variables OTEL_EXPORTER_OTLP_... work too")
+	fs.BoolVar(&o.traces.requests, "otlp-requests", false, "traces have a span for each action with the device")
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.limits(fs)
 	flags := fs.Usage

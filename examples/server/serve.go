@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/url"
 
+	"go.opentelemetry.io/otel"
+
 	"github.com/otago-iot/otago/examples/internal/backend"
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware"
@@ -38,6 +40,16 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 	defer func() { err = errors.Join(err, config.Store.Close()) }()
 	ctx, stop, taken := guard(ctx, &config)
 	defer stop()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("telemetry failed", "error", err) }))
+	end, err := withTelemetry(ctx, &config, o.traces)
+	if err != nil {
+		return cli.Usagef("-otlp: %v", err)
+	}
+	defer func() {
+		if err := end(); err != nil {
+			logger.Warn("the last traces were not sent", "error", err)
+		}
+	}()
 	b, err := backend.Listen(ctx, config)
 	if err != nil {
 		return err

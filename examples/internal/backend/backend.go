@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync/atomic"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/otago-iot/otago/firmware/console"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/firmware/rollout"
+	"github.com/otago-iot/otago/firmware/telemetry"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
@@ -65,6 +67,11 @@ type Config struct {
 	Logger    *slog.Logger
 
 	PublicPrefix string // of firmware.DeliveryConfig
+
+	// Telemetry gets the hooks of everything; nil: there is none. Metrics answers GET /metrics at
+	// the door of operators, who need their token for it; nil: there is no such page.
+	Telemetry *telemetry.Telemetry
+	Metrics   http.Handler
 }
 
 // repository opens the repository of images.
@@ -150,7 +157,11 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	server := config.Server
+	server, db, rolloutDB := config.Server, store.Store(config.Store), store.Rollouts(config.Store)
+	manager := config.Manager
+	if t := config.Telemetry; t != nil {
+		db, rolloutDB, server.Hooks, manager.Hooks = t.Store(db), t.Rollouts(rolloutDB), t.ServerHooks(), t.Hooks()
+	}
 	if server.Models = config.Models; server.Models == nil {
 		server.Models = &lwm2m.Models{}
 	}
@@ -158,22 +169,24 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 		return nil, err
 	}
 	server.Credentials, server.Certificate, server.ClientCAs = config.Credentials, config.Certificate, config.ClientCAs
-	server.NoSec, server.Registrations, server.Logger = config.NoSec, firmware.Registrations(config.Store), config.Logger
+	server.NoSec, server.Registrations, server.Logger = config.NoSec, firmware.Registrations(db), config.Logger
 	if b.server, err = lwm2m.NewServer(server); err != nil {
 		return nil, err
 	}
 	b.server.HandleFunc("/", b.delivery.ServeCoAP)
-	manager := config.Manager
 	manager.Delivery, manager.Inventory, manager.Logger = b.delivery, true, config.Logger
 	manager.Keep = func(ctx context.Context, kind store.Kind, id string) (string, error) {
 		return b.rollouts.Keep(ctx, kind, id) // it is there before Run deletes anything
 	}
-	if b.manager, err = firmware.NewManager(b.server, config.Store, images, manager); err != nil {
+	if b.manager, err = firmware.NewManager(b.server, db, images, manager); err != nil {
 		return nil, err
 	}
 	rollouts := rollout.Config{Retain: config.Manager.Retain.Age, Logger: config.Logger}
-	if b.rollouts, err = rollout.NewManager(b.server, b.manager, config.Store, rollouts); err != nil {
+	if b.rollouts, err = rollout.NewManager(b.server, b.manager, rolloutDB, rollouts); err != nil {
 		return nil, err
+	}
+	if config.Telemetry != nil {
+		config.Telemetry.Observe(b.server, b.manager, b.rollouts)
 	}
 	if b.operators, err = parseOperators(config.Token); err != nil {
 		return nil, err
@@ -305,7 +318,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		handler := operatorsHandler(api, page)
+		handler := b.withMetrics(operatorsHandler(api, page))
 		if b.config.Token == nil {
 			handler = ownHostsOnly(handler)
 		}

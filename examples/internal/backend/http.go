@@ -112,6 +112,28 @@ func operatorsHandler(api, page http.Handler) http.Handler {
 	})
 }
 
+// withMetrics answers requests of operators for /metrics, and passes the others on.
+func (b *Backend) withMetrics(next http.Handler) http.Handler {
+	if b.config.Metrics == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch err := b.operators.authorize(r, httpapi.Access{}); {
+		case r.URL.Path != "/metrics":
+			next.ServeHTTP(w, r)
+		case err != nil:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="otago"`)
+			problem.Write(w, problem.Of(http.StatusUnauthorized, "the request needs valid credentials"))
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			problem.Write(w, problem.Of(http.StatusMethodNotAllowed, "the metrics are read by GET"))
+		default:
+			w.Header().Set("Cache-Control", "no-store")
+			b.config.Metrics.ServeHTTP(w, r)
+		}
+	})
+}
+
 // ownHostsOnly refuses requests for names that are not this machine's own. A page on the Internet
 // can point its name to 127.0.0.1 and so have the same origin as the API, but its requests still
 // carry that name.
