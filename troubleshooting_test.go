@@ -141,6 +141,9 @@ func shown(format string) string {
 	if strings.HasSuffix(text, " ") {
 		text += "..."
 	}
+	if strings.HasPrefix(text, " ") {
+		text = "..." + text
+	}
 	return strings.TrimPrefix(strings.ReplaceAll(text, "%%", "%"), ", ")
 }
 
