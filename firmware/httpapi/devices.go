@@ -72,9 +72,6 @@ func (a *api) putLabels(w http.ResponseWriter, r *http.Request, req request) err
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
-	if body == nil {
-		return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, and is null")
-	}
 	all := make(map[string]string, len(body))
 	for _, name := range slices.Sorted(maps.Keys(body)) {
 		value, ok := body[name].(string)

@@ -481,9 +481,9 @@
 // Each error is a problem document of RFC 9457 (application/problem+json): type, title, status,
 // detail, and for some types field (the wrong one of the request), update (the id of the update in
 // question) or code (the CoAP code of a device). The handler refuses requests from pages of another
-// origin, state-changing calls without the right Content-Type, and unknown query parameters. It
-// refuses bodies with unknown fields, with names in another case, and with a name twice in one
-// object.
+// origin, state-changing calls without the right Content-Type or with a Content-Encoding, and
+// unknown query parameters. It refuses bodies with unknown fields, with names in another case, with
+// a name twice in one object, and with null in a list or a map.
 //
 // A server whose disk is full answers 507 with a problem of type disk-full. The client may repeat
 // the request.

@@ -82,6 +82,10 @@ func checkContentType(r *http.Request, want string) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		// An image would be stored as it was sent (RFC 9110 section 8.4).
+		return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "the Content-Encoding must be identity, and is "+clip(coding, 100))
+	}
 	header := r.Header.Get("Content-Type")
 	if want == "" {
 		if header == "" && r.ContentLength == 0 {

@@ -39,6 +39,9 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if err != nil {
 		return err
 	}
+	if string(bytes.TrimSpace(data)) == "null" { // package json would leave v as it is
+		return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, and is null")
+	}
 	return decodeJSON(data, v)
 }
 

@@ -76,9 +76,7 @@ func (r *recorder) check(request *http.Request, sent []byte, got *recordedWriter
 	case o != nil && found:
 	case status == http.StatusMethodNotAllowed && header.Get("Allow") == "":
 		return fmt.Errorf("405: no header Allow")
-	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed, status == http.StatusForbidden,
-		// If the path of LwM2M is none, or has no such method, authorization comes first.
-		status >= http.StatusBadRequest && strings.Contains(path, "/resources/"):
+	case status >= http.StatusBadRequest:
 		if err := r.spec.validateJSON("/components/schemas/Problem", body); err != nil && request.Method != http.MethodHead {
 			return err
 		}

@@ -53,7 +53,7 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 			return nil, invalidQuery("endpoint", "endpoint "+problem)
 		}
 	}
-	for _, name := range []string{"image", "update"} {
+	for _, name := range []string{"image", "update", "rollout"} {
 		if id := values.Get(name); values.Has(name) && (id == "" || len(id) > maxID || !utf8.ValidString(id)) {
 			return nil, invalidQuery(name, name+" must be an id")
 		}
@@ -150,7 +150,7 @@ func (q query) limit() (int, error) {
 		return defaultLimit, nil
 	}
 	n, err := strconv.Atoi(q.get("limit"))
-	if err != nil || n < 1 || n > maxLimit {
+	if err != nil || n < 1 || n > maxLimit || strconv.Itoa(n) != q.get("limit") { // not +1 or 01
 		return 0, invalidQuery("limit", "limit must be a number from 1 to "+strconv.Itoa(maxLimit))
 	}
 	return n, nil

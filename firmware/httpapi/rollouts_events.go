@@ -16,6 +16,9 @@ import (
 // rolloutEvents answers with a page of the journal of a rollout, or sends it as server-sent events
 // if the client accepts those.
 func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request) error {
+	if _, _, err := resumeAfter(r, req.query); err != nil {
+		return err
+	}
 	of, err := a.rollouts.Get(r.Context(), req.rollout)
 	if err != nil {
 		return err

@@ -72,7 +72,7 @@ func parseTimeSpan(data json.RawMessage, field, example string) (time.Duration, 
 func parseSoak(data json.RawMessage, field string) (time.Duration, error) {
 	var text string
 	if _ = json.Unmarshal(data, &text); text != "" {
-		if d, err := time.ParseDuration(text); err == nil && d == 0 {
+		if d, err := time.ParseDuration(text); err == nil && d == 0 && !strings.ContainsAny(text, "+-") {
 			return 0, nil
 		}
 	}
