@@ -108,7 +108,7 @@ func (m *Manager) Why(r *Rollout, member *Member) (fsm.Waiting, time.Time) {
 	}
 	reg, known := m.srv.Registration(member.Endpoint)
 	reachable := known && m.srv.Reachable(member.Endpoint)
-	asleep := reachable && sleeps(&reg)
+	asleep := reachable && m.sleeps(&reg)
 	why, until := machine.Waiting(&member.Machine, time.Now(), zone, reachable, asleep)
 	switch {
 	case why != "" || member.Machine.State != fsm.MemberWaiting:

@@ -175,7 +175,7 @@ func TestSiteThatIsHeardFirst(t *testing.T) {
 			Stages: []rollout.Stage{{Size: 1, Soak: time.Minute}, {Size: 10, Soak: time.Minute}, {Size: 30, Soak: time.Hour}, {Share: 1}},
 		})
 		w.until(r.ID, 10*time.Hour, "no soak", func(r rollout.Rollout) bool { return r.Machine.Stage == 2 && r.Machine.StageState == fsm.StageSoaking })
-		require.Equal(t, w.firsts(r.ID, list, 30), w.admitted(r.ID), "they had their turns before others")
+		require.Equal(t, w.firsts(r.ID, list, 30), w.admitted(r.ID), "invariant 32: they had their turns before others")
 		require.Equal(t, fsm.Counts{Succeeded: 120}, w.ended(r.ID, 24*time.Hour).Machine.Total)
 		w.once()
 	})
@@ -195,7 +195,7 @@ func TestSiteThatHasPowerAgain(t *testing.T) {
 			w.device(i, good(), lwm2m.ClientConfig{})
 		}
 		w.until(r.ID, time.Hour, "no soak", func(r rollout.Rollout) bool { return r.Machine.StageState == fsm.StageSoaking })
-		require.Equal(t, w.firsts(r.ID, list, 3), w.admitted(r.ID))
+		require.Equal(t, w.firsts(r.ID, list, 3), w.admitted(r.ID), "invariant 32: they had their turns before others")
 	})
 }
 
@@ -336,6 +336,28 @@ func TestSleepersThatAreUnknown(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 2})
 		w.until(r.ID, 2*time.Hour, "the sleepers wait for others", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded == 28 })
+		w.once()
+	})
+}
+
+// TestSleepersThatSleepSoon: the server knows that devices sleep a few seconds after they were
+// heard. They are invited, and take no places from the others before they are heard.
+func TestSleepersThatSleepSoon(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.awake = 5 * time.Second
+		w.stop()
+		w.start()
+		var list []string
+		for i := range 6 {
+			w.device(i, good(), lwm2m.ClientConfig{Queue: true, Lifetime: 30 * time.Minute})
+			list = append(list, name(i))
+		}
+		time.Sleep(30 * time.Second)
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 4})
+		time.Sleep(5 * time.Second)
+		got := w.check(r.ID).Machine
+		require.Equal(t, []int{0, 4}, []int{got.Total.Active, got.Slots.Invited}, "devices that sleep have places")
+		require.Equal(t, fsm.Counts{Succeeded: 6}, w.ended(r.ID, 5*time.Hour).Machine.Total, w.journal(r.ID))
 		w.once()
 	})
 }

@@ -13,15 +13,15 @@ const silentPause = 10 * time.Minute
 
 // doubtful reports whether a member has had its turn already: its device may be silent, although it
 // registers and keeps its registration. One that sleeps now can show nothing.
-func doubtful(m *Member, reg *lwm2m.Registration) bool {
-	return m.Machine.State == fsm.MemberWaiting && m.Machine.Attempt > 0 && !sleeps(reg)
+func (r *runner) doubtful(m *Member, reg *lwm2m.Registration) bool {
+	return m.Machine.State == fsm.MemberWaiting && m.Machine.Attempt > 0 && !r.m.sleeps(reg)
 }
 
 // woke reports whether the device of a member that failed before is in queue mode, and awake: it
 // does not wait for the end of its pause, at which it would be asleep.
 func (r *runner) woke(m *Member) bool {
 	reg, ok := r.m.srv.Registration(m.Endpoint)
-	return ok && reg.Queue && !sleeps(&reg) && m.Machine.State == fsm.MemberWaiting && m.Machine.Failed != ""
+	return ok && reg.Queue && !r.m.sleeps(&reg) && m.Machine.State == fsm.MemberWaiting && m.Machine.Failed != ""
 }
 
 // probe reads the device of a member that is doubtful, before the member is admitted again. So

@@ -14,7 +14,7 @@ import (
 
 const (
 	rewindPause = 10 * time.Second // at least, between two walks through all that wait
-	awake       = time.Minute      // how long a device in queue mode counts as awake after it was heard
+	awake       = time.Minute      // how long a device in queue mode counts as awake after it was heard, at most
 	pageSize    = 128              // members that a page of the walk has
 	pagesATurn  = 16               // pages that one turn looks at
 	maxMissed   = 1024             // devices that were heard, found no place, and are kept
@@ -132,7 +132,7 @@ func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, e
 			}
 		}
 	}
-	if doubtful(m, &reg) {
+	if r.doubtful(m, &reg) {
 		why, _ := b.record.Machine.Waiting(&m.Machine, time.Now(), r.zone(m), true, false)
 		if why == "" {
 			why = fsm.WaitingOffline
@@ -140,7 +140,7 @@ func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, e
 		}
 		return why, nil
 	}
-	in := fsm.Input{Kind: fsm.InputReach, Asleep: sleeps(&reg), Lifetime: reg.Lifetime}
+	in := fsm.Input{Kind: fsm.InputReach, Asleep: r.m.sleeps(&reg), Lifetime: reg.Lifetime}
 	why := b.stepMember(m, in).Waiting
 	if m.Machine.State == fsm.MemberWaiting && why == fsm.WaitingBusy || why == fsm.WaitingRetry {
 		r.note(m) // the runner may have been started since
@@ -396,7 +396,11 @@ func (r *runner) pass(ctx context.Context, b *batch, old *Member) error {
 // asleep reports whether a device is in queue mode and was not heard lately.
 func (r *runner) asleep(endpoint string) bool {
 	reg, ok := r.m.srv.Registration(endpoint)
-	return ok && sleeps(&reg)
+	return ok && r.m.sleeps(&reg)
 }
 
-func sleeps(reg *lwm2m.Registration) bool { return reg.Queue && time.Since(reg.LastSeen) > awake }
+// sleeps reports whether a device cannot be reached until it is heard: as the server knows, or
+// because so little of its time is left that it would fall asleep in the middle.
+func (m *Manager) sleeps(reg *lwm2m.Registration) bool {
+	return reg.Queue && (time.Since(reg.LastSeen) > awake || m.srv.Presence(reg.Endpoint) == lwm2m.Asleep)
+}

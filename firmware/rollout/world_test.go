@@ -51,6 +51,7 @@ type world struct {
 	die    func() // as stop, but does not wait
 	ctx    context.Context
 
+	awake   time.Duration                   // AwakeTime of the server
 	blind   bool                            // the manager reads no devices without an update
 	store   rollouttest.Store               // what the next start uses; nil for db
 	running sync.WaitGroup                  // the devices
@@ -89,7 +90,7 @@ func (w *world) start() {
 	if w.store != nil {
 		db = w.store
 	}
-	w.srv, err = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
+	w.srv, err = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), AwakeTime: w.awake, Logger: testLogger(w.t, "server")})
 	require.NoError(w.t, err)
 	delivery, err := firmware.NewDelivery(w.images, firmware.DeliveryConfig{})
 	require.NoError(w.t, err)
