@@ -178,7 +178,7 @@ const waits = [1, 2, 4, 8, 15] // seconds between two tries
 // for each event; begun() each time that the stream begins, so that the view reads what it may have
 // missed; ended(problem) when the API refuses the stream. It stops when signal aborts, and pauses
 // while the page is hidden: browsers allow few connections to one host. parameters are those of the
-// call; the stream begins with what happens from now on.
+// call.
 export async function follow(address, parameters, handlers, signal) {
   let tries = 0
   while (!signal.aborted) {
@@ -212,7 +212,7 @@ export async function follow(address, parameters, handlers, signal) {
 
 // read reads one event stream to its end.
 async function read(address, parameters, handlers, current, began) {
-  const response = await fetchAPI(address + query({ ...parameters, after: 'end' }), { headers: { Accept: 'text/event-stream' }, signal: current.signal })
+  const response = await fetchAPI(address + query(parameters), { headers: { Accept: 'text/event-stream' }, signal: current.signal })
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   began()
   noteConnection(true)

@@ -14,7 +14,8 @@
 //	sentence(...)         sets the first line
 //	heading(...)          replaces the title above it
 //	go(changes, replace)  changes filters in the address: {outcome: 'failed', cursor: null}
-//	live(parameters, {event, begun})  opens the event stream for the view
+//	live(parameters, {event, begun})  opens the event stream for the view; with counts: true in the
+//	                                  handlers it also gets the events of the navigation's counts
 //	act(button, work)     does what a button says, and shows a refusal beside it
 //
 // and may throw a Problem: the frame then shows it.
@@ -117,6 +118,7 @@ async function route() {
     showProblem(context, error)
   }
   if (!signal.aborted && !streamAsked) live({}, {}, signal)
+  countImages()
 }
 
 // showProblem is the first line of a view that cannot be shown.
@@ -170,7 +172,7 @@ function live(parameters, handlers, signal) {
   streamAsked = true
   const kinds = new Set((parameters.kinds ?? '').split(',').filter(Boolean))
   kinds.add('counts')
-  api.follow('events', { ...parameters, kinds: [...kinds].join(',') }, {
+  api.follow('events', { ...parameters, kinds: [...kinds].join(','), after: 'end' }, {
     begun: () => handlers.begun?.(),
     event: (data, type) => {
       if (type === 'counts') setCounts(data)
@@ -206,6 +208,12 @@ function setCounts(c) {
   setNumber('updates', c.updates.active ?? 0, 'active updates')
   setNumber('rollouts', Object.values(c.rollouts).reduce((a, b) => a + b, 0), 'rollouts that have not ended')
 }
+
+// Images have no events: their number is read now and then.
+const countImages = api.throttle(async () => {
+  const page = await api.get('images?limit=1000')
+  text(numbers.images, `${count(page.items.length)}${page.next ? '+' : ''}`)
+}, 5000)
 
 // The line about the connection.
 

@@ -5,6 +5,7 @@ import { h, fill, facts, link, name, section } from '../dom.js'
 import { many, span, when, words } from '../format.js'
 import { address, confirm } from '../parts.js'
 import { resources } from '../resources.js'
+import { trace } from '../trace.js'
 import { deviceState } from './fleet.js'
 import { updateTable } from './updates.js'
 
@@ -46,7 +47,7 @@ export async function show(context) {
   await load()
   await startForm(context, start, device)
   fill(root, known, section('Labels', labels), section('Start an update', start), section('Updates', list.element, past),
-    section('Resources', resources(context, device, at)), remove(context, at))
+    section('Resources', resources(context, device, at)), section('Trace', trace(context, at)), remove(context, at))
 }
 
 function showSentence({ sentence }, d, updates) {

@@ -33,7 +33,7 @@ export async function show(context) {
   }
   const devices = deviceList(context, list)
   const again = throttle(counts, 2000)
-  context.live({ kinds: 'device' }, { begun: () => { again(); devices.again() }, event: () => { again(); devices.again() } })
+  context.live({ kinds: 'device' }, { counts: true, begun: () => { again(); devices.again() }, event: () => { again(); devices.again() } })
   if ((await counts()).devices > 0) await devices.first()
 }
 
