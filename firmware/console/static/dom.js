@@ -55,6 +55,11 @@ export function name(value, props) {
   return element
 }
 
+// plain is name for places that take text only, such as options.
+export function plain(value) {
+  return String(value).replaceAll(confusing, (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`)
+}
+
 // link makes a link to a view of the page, such as link('#/devices/x', 'x').
 export function link(href, ...children) {
   return h('a', { href }, ...children)
@@ -101,7 +106,7 @@ export function table(columns, { key, href, label, rowClass }) {
         const state = JSON.stringify(c.of ? c.of(now) : now)
         if (shown[i] === state) return
         shown[i] = state
-        fill(cells[i], c.cell(now))
+        fill(cells[i], h('div', null, c.cell(now)))
       })
     }
     return row

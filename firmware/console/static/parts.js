@@ -1,7 +1,7 @@
 // Parts that several views share.
 
 import { query } from './api.js'
-import { h, fill } from './dom.js'
+import { h, fill, plain } from './dom.js'
 
 // pager fills an element with the ways to the other pages of a list: page has the cursor next.
 export function pager({ query: asked, go }, element, page) {
@@ -67,6 +67,11 @@ export function selectorForm({ query: asked, go }) {
   fields.map(([term, field, title]) => h('div', null, h('label', { for: `select-${term}` }, title), field)),
   h('div', { class: 'check' }, registered, h('label', { for: 'select-registered' }, 'registered')),
   h('button', { type: 'submit' }, 'Search devices'))
+}
+
+// imageName is what an image is called in a list to choose from.
+export function imageName(image) {
+  return plain(`${image.name} ${image.version}`.trim())
 }
 
 // address makes an address of a view: address('updates', {outcome: 'failed'}).

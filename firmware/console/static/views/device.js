@@ -3,7 +3,7 @@
 import { get, path, query, send, throttle } from '../api.js'
 import { h, fill, facts, link, name, section } from '../dom.js'
 import { many, span, when, words } from '../format.js'
-import { address, confirm } from '../parts.js'
+import { address, confirm, imageName } from '../parts.js'
 import { resources } from '../resources.js'
 import { trace } from '../trace.js'
 import { deviceState } from './fleet.js'
@@ -133,7 +133,7 @@ async function startForm({ act, query: asked, signal }, element, d) {
   }
   const fits = (i) => ['manufacturer', 'model', 'hardware'].every((f) => !i.compatible[f] || !d.facts[f] || i.compatible[f] === d.facts[f])
   const image = h('select', { id: 'start-image' }, known.map((i) => h('option', { value: i.id, selected: asked.get('start') === i.id, disabled: !fits(i) },
-    `${i.name ? `${i.name} ` : ''}${i.version}${i.version === d.firmware.version ? ' (it runs this version)' : ''}${fits(i) ? '' : ' (not made for this device)'}`)))
+    `${imageName(i)}${i.version === d.firmware.version ? ' (it runs this version)' : ''}${fits(i) ? '' : ' (not made for this device)'}`)))
   const hold = h('input', { type: 'checkbox', id: 'start-hold' })
   const go = h('button', { type: 'submit', class: 'primary' })
   const says = () => {

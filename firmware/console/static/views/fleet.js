@@ -27,7 +27,7 @@ export async function show(context) {
       get(`updates${query({ outcome: [''], whose: 'operator', limit: 50 })}`, { signal }).catch(() => ({ items: [] })),
     ])
     showSentence(context, fleet, active.items, yours)
-    showBars(context, bars, fleet)
+    if (fleet.devices > 0) showBars(context, bars, fleet)
     if (fleet.devices === 0) firstDevice(list)
     return fleet
   }

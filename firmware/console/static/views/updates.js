@@ -3,7 +3,7 @@
 import { get, list as read, query, throttle } from '../api.js'
 import { h, fill, name, link, table } from '../dom.js'
 import { bytesOf, bar, count, ending, many, outcome, outcomeNames, until, when, words } from '../format.js'
-import { address, pager } from '../parts.js'
+import { address, imageName, pager } from '../parts.js'
 
 export const title = 'Updates'
 
@@ -145,7 +145,7 @@ function showCounts({ sentence, query: asked }, items, filters) {
     asked.get('image') && ' with this image', bad > 0 ? `; ${count(bad)} did not come to the new version.` : '; none went wrong.')
 }
 
-function showFilters({ query: asked, go }, filters, fine) {
+function showFilters({ query: asked, go, signal }, filters, fine) {
   const chosen = asked.get('outcome') ?? ''
   const keep = ['image', 'endpoint', 'contains']
   const to = (outcomeName) => {
@@ -159,15 +159,22 @@ function showFilters({ query: asked, go }, filters, fine) {
   const choice = h('select', { id: 'filter-choice', onchange: () => go({ [what]: choice.value, cursor: null }) },
     h('option', { value: '' }, 'any'), options.map(([value, text]) => h('option', { value, selected: asked.get(what) === value }, text)))
   const contains = h('input', { id: 'filter-contains', type: 'search', value: asked.get('contains') ?? '', maxlength: '255' })
-  const image = h('input', { id: 'filter-image', type: 'search', value: asked.get('image') ?? '', maxlength: '64', spellcheck: 'false' })
+  const chosenImage = asked.get('image') ?? ''
+  const image = h('select', { id: 'filter-image', onchange: () => go({ image: image.value, cursor: null }) },
+    h('option', { value: '' }, 'any'), chosenImage && h('option', { value: chosenImage, selected: true }, chosenImage.slice(0, 12)))
+  get('images?limit=200', { signal }).then(({ items }) => {
+    const known = items.filter((i) => !i.damaged)
+    if (known.some((i) => i.id === chosenImage)) fill(image, image.firstElementChild)
+    image.append(...known.map((i) => h('option', { value: i.id, selected: i.id === chosenImage }, imageName(i))))
+  }, () => {})
   fine.addEventListener('submit', (e) => {
     e.preventDefault()
-    go({ contains: contains.value.trim(), image: image.value.trim(), cursor: null })
+    go({ contains: contains.value.trim(), cursor: null })
   })
   fill(fine,
     options.length > 0 && h('div', null, h('label', { for: 'filter-choice' }, chosen === 'active' ? 'Whose turn' : 'Reason'), choice),
     h('div', null, h('label', { for: 'filter-contains' }, 'Part of the device or id'), contains),
-    h('div', null, h('label', { for: 'filter-image' }, 'Image, by id'), image),
+    h('div', null, h('label', { for: 'filter-image' }, 'Image'), image),
     h('button', { type: 'submit' }, 'Filter'))
 }
 
