@@ -79,11 +79,15 @@ func (m *Member) Cursors() []string {
 	case rollout.MemberSkipped:
 		detail = string(m.Machine.Skip)
 	}
-	order := MemberOrder(m.Rollout, m.Endpoint) + m.Endpoint
-	list := []string{memberClass(string(m.Machine.State), detail, m.Machine.Stage) + order}
+	order := MemberOrder(m.Rollout, m.Endpoint)
+	at := func(state, detail string, stage int) string {
+		b := appendClass(make([]byte, 0, 2*MaxID+MaxEndpoint), state, detail, stage) // on the stack
+		return string(append(append(b, order...), m.Endpoint...))
+	}
+	list := []string{at(string(m.Machine.State), detail, m.Machine.Stage)}
 	if m.Machine.State == rollout.MemberWaiting {
 		for only := m.Machine.Only; only != 0; only &= only - 1 {
-			list = append(list, onlyClass(bits.TrailingZeros16(only)+1)+order)
+			list = append(list, at(onlyState, "", bits.TrailingZeros16(only)+1))
 		}
 	}
 	return list
@@ -120,7 +124,12 @@ const orderDigits = 16
 // memberClass is the start of the cursors of members that have a state, a detail of it, and a
 // stage.
 func memberClass(state, detail string, stage int) string {
-	return state + "." + detail + "." + string([]byte{'0' + byte(stage/10), '0' + byte(stage%10)}) + "."
+	return string(appendClass(nil, state, detail, stage))
+}
+
+func appendClass(b []byte, state, detail string, stage int) []byte {
+	b = append(append(append(append(b, state...), '.'), detail...), '.')
+	return append(b, '0'+byte(stage/10), '0'+byte(stage%10), '.')
 }
 
 func onlyClass(stage int) string { return memberClass(onlyState, "", stage) }
@@ -296,11 +305,7 @@ func NormalizeRollout(c RolloutChange) (RolloutChange, error) {
 		for i := range c.Members {
 			m := &c.Members[i]
 			m.Rollout = c.Rollout
-			n.word("endpoint", m.Endpoint, 1, MaxEndpoint)
-			n.text("zone", &m.Zone, MaxName)
-			if m.Machine.State == "" {
-				n.fail("member has no state")
-			}
+			n.member(m)
 			sc := scratches.Get().(*scratch)
 			n.encoded(sc, func() ([]byte, error) { return memberMachineCodec.Append(sc.data[:0], &m.Machine) })
 		}
@@ -335,6 +340,23 @@ var (
 	rolloutMachineCodec = record.Of[rollout.Rollout]()
 	rolloutEventCodec   = record.Of[RolloutEvent]()
 )
+
+// Normalize makes of m what [NormalizeRollout] makes of a member of PutMembers, for a back end that
+// encodes the member at once: it leaves it to AppendBinary to fail for a value of an enumeration
+// without a name, which is [ErrInvalid] too.
+func (m *Member) Normalize() error {
+	n := normalizer{}
+	n.member(m)
+	return n.err
+}
+
+func (n *normalizer) member(m *Member) {
+	n.word("endpoint", m.Endpoint, 1, MaxEndpoint)
+	n.text("zone", &m.Zone, MaxName)
+	if m.Machine.State == "" {
+		n.fail("member has no state")
+	}
+}
 
 func (n *normalizer) rollout(r *Rollout) {
 	n.word("rollout id", r.ID, 1, MaxID)

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"iter"
 	"math"
-	"slices"
 	"strconv"
 
-	rollout "github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
 )
@@ -57,7 +55,12 @@ func (s *Store) CommitRollouts(ctx context.Context, changes ...store.RolloutChan
 	}
 	c := s.newCommit()
 	for _, change := range changes {
-		change, err := store.NormalizeRollout(change)
+		var err error
+		if puts, ok := change.(store.PutMembers); ok {
+			change, err = encodeMembers(puts)
+		} else {
+			change, err = store.NormalizeRollout(change)
+		}
 		if err != nil {
 			s.free(c)
 			return err
@@ -75,7 +78,7 @@ func applyRollouts(o *overlay, changes []store.RolloutChange) (err error) {
 			err = createRollout(o, c.Rollout)
 		case store.ReplaceRollout:
 			err = replaceRollout(o, c.Rollout)
-		case store.PutMembers:
+		case *memberPuts:
 			err = putMembers(o, c)
 		case store.AppendRolloutEvents:
 			err = appendRolloutEvents(o, c)
@@ -131,61 +134,6 @@ func replaceRollout(o *overlay, r store.Rollout) error {
 	r.Revision++
 	r.Image, r.Lines, r.Created = old.Image, old.Lines, old.Created
 	return putRollout(o, id, &r)
-}
-
-func putMembers(o *overlay, c store.PutMembers) error {
-	if !o.has(rollouts, []byte(c.Rollout)) {
-		return store.ErrNotFound
-	}
-	for i := range c.Members {
-		if err := putMember(o, &c.Members[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func putMember(o *overlay, m *store.Member) error {
-	cursors := m.Cursors()
-	ordered := cursors[0][len(cursors[0])-orderDigits-len(m.Endpoint):]
-	key := join(m.Rollout, ordered)
-	data := o.get(members, key)
-	same := false
-	if data == nil {
-		o.put(memberNames, join(m.Rollout, m.Endpoint), mark)
-	} else {
-		o.member = store.Member{}
-		old := &o.member
-		content, err := unseal(key, data)
-		if err == nil {
-			err = memberKind.parse(content, old)
-		}
-		memberKind.key(old, key)
-		switch same = err == nil && sameCursors(old, m); {
-		case err != nil: // its places in the index are not known
-			o.sweep(memberOrder, join(m.Rollout, ""), func(k, _ []byte) bool { return bytes.HasSuffix(k, []byte(ordered)) })
-		case !same:
-			for _, cursor := range old.Cursors() {
-				if !slices.Contains(cursors, cursor) {
-					o.delete(memberOrder, join(m.Rollout, cursor))
-				}
-			}
-		}
-	}
-	if !same {
-		for _, cursor := range cursors {
-			o.put(memberOrder, join(m.Rollout, cursor), mark)
-		}
-	}
-	return memberKind.put(o, key, m)
-}
-
-// sameCursors reports whether an index has two states of a member at the same places. It may be
-// wrong only by saying no.
-func sameCursors(a, b *store.Member) bool {
-	x, y := &a.Machine, &b.Machine
-	return x.State == y.State && x.Stage == y.Stage && x.Skip == y.Skip && x.Only == y.Only &&
-		(x.Place == y.Place || x.State == rollout.MemberActive)
 }
 
 func appendRolloutEvents(o *overlay, c store.AppendRolloutEvents) error {
@@ -279,27 +227,6 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 	}
 	return query(ctx, s, sc, q.Limit, load, nil, func(m store.Member) store.Member { return m })
 }
-
-// orderDigits is the length of store.MemberOrder.
-const orderDigits = 16
-
-// memberKey returns the key of a member. Members of a rollout are in their order: that is how they
-// are updated, so that steps of many members write few pages.
-func memberKey(id, endpoint string) []byte {
-	return join(id, store.MemberOrder(id, endpoint)+endpoint)
-}
-
-// orderOf returns what follows the three words of a cursor, each with a full stop: the digits of
-// the order, and the endpoint.
-func orderOf(cursor []byte) []byte {
-	for range 3 {
-		_, cursor, _ = bytes.Cut(cursor, []byte{'.'})
-	}
-	return cursor
-}
-
-// unordered returns the endpoint that follows the digits of the order.
-func unordered(ordered []byte) []byte { return ordered[min(orderDigits, len(ordered)):] }
 
 // MembersOf implements store.Rollouts.
 func (s *Store) MembersOf(ctx context.Context, endpoints []string) iter.Seq2[store.Member, error] {
