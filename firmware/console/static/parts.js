@@ -19,6 +19,36 @@ export function pager({ query: asked, go }, element, page) {
   element.hidden = !asked.has('cursor') && !page.next
 }
 
+// steady keeps a list still while it changes: what is shown changes in its place, and the button news
+// announces what is not, and shows it. show(items) draws the rows; put(page) shows a page, and calls
+// shown(page); merge(page) brings in the same page as it is now.
+export function steady(show, key, shown) {
+  let items = []
+  let fresh = null
+  const news = h('button', { type: 'button', class: 'news', hidden: true, onclick: () => put(fresh) })
+  function put(page) {
+    items = page.items
+    news.hidden = true
+    show(items)
+    shown(page)
+  }
+  function merge(page) {
+    if (items.length === 0) {
+      put(page)
+      return
+    }
+    const now = new Map(page.items.map((item) => [key(item), item]))
+    items = items.map((item) => now.get(key(item)) ?? item)
+    show(items)
+    const there = new Set(items.map(key))
+    const added = page.items.filter((item) => !there.has(key(item))).length
+    fresh = page
+    news.hidden = added === 0
+    fill(news, added >= page.items.length ? `${added} or more new: show them` : `${added} new: show ${added === 1 ? 'it' : 'them'}`)
+  }
+  return { news, put, merge, items: () => items }
+}
+
 // The terms of a selector of devices, as the API has them.
 export const selectorTerms = [
   ['contains', 'Part of the name', 'sensor-1'],
@@ -46,14 +76,15 @@ export function selectorQuery(asked) {
   return parameters
 }
 
-// selectorForm makes the form of a selector, which keeps its terms in the address.
-export function selectorForm({ query: asked, go }) {
+// selectorForm makes the form of a selector, which keeps its terms in the address. On a phone it is
+// folded unless it is in use.
+export function selectorForm({ query: asked, go }, used) {
   const fields = selectorTerms.map(([term, title, example]) => {
     const values = asked.getAll(term)
     return [term, h('input', { id: `select-${term}`, name: term, value: values.join(', '), placeholder: example, maxlength: '255', spellcheck: 'false', autocapitalize: 'off' }), title]
   })
   const registered = h('input', { type: 'checkbox', id: 'select-registered', checked: asked.get('registered') === 'true' })
-  return h('form', {
+  const form = h('form', {
     class: 'fields',
     onsubmit: (e) => {
       e.preventDefault()
@@ -67,6 +98,7 @@ export function selectorForm({ query: asked, go }) {
   fields.map(([term, field, title]) => h('div', null, h('label', { for: `select-${term}` }, title), field)),
   h('div', { class: 'check' }, registered, h('label', { for: 'select-registered' }, 'registered')),
   h('button', { type: 'submit' }, 'Search devices'))
+  return h('details', { class: 'plain', open: used || window.innerWidth > 720 }, h('summary', null, 'Search by label, model, version'), form)
 }
 
 // imageName is what an image is called in a list to choose from.

@@ -3,6 +3,7 @@
 import { get, path, query, send, throttle } from '../api.js'
 import { h, fill, facts, link, name, section } from '../dom.js'
 import { many, span, when, words } from '../format.js'
+import { journal } from '../journal.js'
 import { address, confirm, imageName } from '../parts.js'
 import { resources } from '../resources.js'
 import { trace } from '../trace.js'
@@ -21,6 +22,8 @@ export async function show(context) {
   const start = h('div')
   const list = updateTable('Updates of this device', ['Device'])
   const past = h('div')
+  const lines = journal()
+  const timeline = section('Journal of the last update', lines.element)
   let device
   let updates = []
 
@@ -33,6 +36,9 @@ export async function show(context) {
     showLabels(context, labels, device, at, load)
     list.show(updates)
     list.element.hidden = updates.length === 0
+    timeline.hidden = updates.length === 0
+    const last = updates.find((u) => !u.damaged)
+    if (last) lines.show((await get(path('updates', last.id), { signal })).journal, last.created)
     fill(past, updates.length === 0 ? h('p', { class: 'note' }, 'It has had no update by this server.') : null,
       page.next && link(address('updates', { endpoint }), 'All its updates'))
   }
@@ -46,7 +52,7 @@ export async function show(context) {
   })
   await load()
   await startForm(context, start, device)
-  fill(root, known, section('Labels', labels), section('Start an update', start), section('Updates', list.element, past),
+  fill(root, known, section('Labels', labels), section('Start an update', start), section('Updates', list.element, past), timeline,
     section('Resources', resources(context, device, at)), section('Trace', trace(context, at)), remove(context, at))
 }
 

@@ -3,7 +3,7 @@
 import { get, list as read, query, path, throttle } from '../api.js'
 import { h, fill, name, link, section, table } from '../dom.js'
 import { count, many, share, when, outcome } from '../format.js'
-import { pager, selectorForm, selectorQuery } from '../parts.js'
+import { pager, selectorForm, selectorQuery, steady } from '../parts.js'
 
 export const title = 'Fleet'
 
@@ -29,12 +29,16 @@ export async function show(context) {
     showSentence(context, fleet, active.items, yours)
     if (fleet.devices > 0) showBars(context, bars, fleet)
     if (fleet.devices === 0) firstDevice(list)
-    return fleet
+    else if (!drawn) {
+      drawn = true
+      await devices.first()
+    }
   }
+  let drawn = false
   const devices = deviceList(context, list)
   const again = throttle(counts, 2000)
   context.live({ kinds: 'device' }, { counts: true, begun: () => { again(); devices.again() }, event: () => { again(); devices.again() } })
-  if ((await counts()).devices > 0) await devices.first()
+  await counts()
 }
 
 function showSentence({ sentence }, fleet, items, yours) {
@@ -95,19 +99,17 @@ function deviceList(context, element) {
   ], { key: (d) => d.endpoint, href: (d) => `#/${path('devices', d.endpoint)}`, label: 'Devices' })
   const found = h('p', { class: 'note' })
   const pages = h('div')
-  const load = async () => {
-    const page = await read('devices', { ...parameters, cursor: asked.get('cursor') }, { signal })
-    shown.show(page.items)
+  const rows = steady(shown.show, (d) => d.endpoint, (page) => {
     fill(found, page.items.length === 0 ? (page.next ? 'None of these; there are more to look through.' : 'No device fits.') : '')
     pager(context, pages, page)
-  }
+  })
+  const load = () => read('devices', { ...parameters, cursor: asked.get('cursor') }, { signal })
   let drawn = false
-  const again = throttle(() => (drawn ? load() : undefined), 3000)
   return {
-    again,
+    again: throttle(async () => drawn && rows.merge(await load()), 3000),
     first: async () => {
-      await load()
-      fill(element, section('Devices', selectorForm(context), filtered && h('p', null, link('#/fleet', 'Show all devices')), shown, found, pages))
+      rows.put(await load())
+      fill(element, section('Devices', selectorForm(context, filtered), filtered && h('p', null, link('#/fleet', 'Show all devices')), rows.news, shown, found, pages))
       drawn = true
     },
   }

@@ -16,6 +16,7 @@ export async function show(context) {
   const rate = meter()
   const progress = h('div', { class: 'wide' })
   const steps = h('ol', { class: 'steps', 'aria-label': 'Phases' })
+  const last = h('p', { class: 'muted' })
   const acts = h('div', { class: 'acts' })
   const about = h('div')
   const lines = journal()
@@ -37,6 +38,7 @@ export async function show(context) {
     showSentence(sentence, now)
     rate.note(now)
     drawProgress()
+    showLast(last, now)
     showSteps(steps, now)
     showActs(acts, now, at, act, load)
     showAbout(about, now)
@@ -59,7 +61,7 @@ export async function show(context) {
     },
   })
   await load()
-  fill(root, progress, steps, acts, about, section('Journal', lines.element))
+  fill(root, last, progress, steps, acts, about, section('Journal', lines.element))
 }
 
 function showSentence(sentence, u) {
@@ -75,6 +77,13 @@ function showSentence(sentence, u) {
   }
   const turn = { device: 'The device is to act', operator: 'You are to act', server: 'This server is to act' }[w.whose]
   sentence('Waits for the ', w.reason, '. ', turn, w.until ? [': the server looks again ', until(w.until), '.'] : '.')
+}
+
+// showLast shows the newest line of the journal, which often says why it waits.
+function showLast(element, u) {
+  const line = u.journal.findLast((one) => !one.damaged)
+  element.hidden = u.outcome !== '' || !line
+  if (line) fill(element, 'Last ', when(line.time), ': ', words(line.event), line.detail && [', ', name(line.detail)], '.')
 }
 
 function mayStill(u) {

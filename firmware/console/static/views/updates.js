@@ -3,7 +3,7 @@
 import { get, list as read, query, throttle } from '../api.js'
 import { h, fill, name, link, table } from '../dom.js'
 import { bytesOf, bar, count, ending, many, outcome, outcomeNames, until, when, words } from '../format.js'
-import { address, imageName, pager } from '../parts.js'
+import { address, imageName, pager, steady } from '../parts.js'
 
 export const title = 'Updates'
 
@@ -27,47 +27,23 @@ export async function show(context) {
     reason: asked.get('reason'), whose: asked.get('whose'), image: asked.get('image'), endpoint: asked.get('endpoint'), contains: asked.get('contains'),
     label: asked.getAll('label'),
   }
-  const bars = h('div')
-  const news = h('button', { type: 'button', class: 'news', hidden: true })
   const list = updateTable('Updates')
   const note = h('p', { class: 'note' })
   const pages = h('div')
   const filters = h('div', { class: 'filters', role: 'group', 'aria-label': 'Outcome' })
   const fine = h('form', { class: 'fields' })
 
-  let fresh = null // the newest page, when it has updates that are not shown
   const load = () => read('updates', { ...parameters, cursor: asked.get('cursor') }, { limit: size, signal })
-  const put = (page) => {
-    list.show(page.items)
+  const rows = steady(list.show, (u) => u.id, (page) => {
     pager(context, pages, page)
-    news.hidden = true
-    fresh = null
     if (page.items.length > 0) fill(note)
     else if (page.next) fill(note, 'None among these; there are more to look through.')
     else empty(note, asked)
-  }
-  news.addEventListener('click', () => put(fresh))
-
+  })
   const again = throttle(async () => {
     const [page, counts] = await Promise.all([load(), get(`counts${query({ image: asked.get('image') })}`, { signal })])
     showCounts(context, counts.items, filters)
-    const shown = new Map(list.items().map((u) => [u.id, u]))
-    let added = 0
-    for (const u of page.items) {
-      if (shown.has(u.id)) shown.set(u.id, u)
-      else added++
-    }
-    if (shown.size === 0 || asked.has('cursor')) {
-      if (shown.size === 0) put(page)
-      else list.show([...shown.values()])
-      return
-    }
-    list.show([...shown.values()])
-    if (added > 0) {
-      fresh = page
-      fill(news, added >= size ? `${size} or more new: show them` : `${added} new: show ${added === 1 ? 'it' : 'them'}`)
-    }
-    news.hidden = added === 0
+    rows.merge(page)
   }, 1500)
 
   showFilters(context, filters, fine)
@@ -80,8 +56,8 @@ export async function show(context) {
   })
   const [page, counts] = await Promise.all([load(), get(`counts${query({ image: asked.get('image') })}`, { signal })])
   showCounts(context, counts.items, filters)
-  put(page)
-  fill(root, bars, filters, fine, news, list.element, note, pages)
+  rows.put(page)
+  fill(root, filters, fine, rows.news, list.element, note, pages)
 }
 
 // updateTable makes a table of updates that events can change. It is used for those of a device too.
@@ -96,9 +72,8 @@ export function updateTable(label, without = []) {
     { title: 'Changed', class: 'nowrap', of: (u) => u.updated, cell: (u) => when(u.updated) },
   ].filter((c) => !without.includes(c.title)), { key: (u) => u.id, href: (u) => address(`updates/${u.id}`), label })
   let items = []
-  const list = {
+  return {
     element,
-    items: () => items,
     show: (now) => {
       items = now
       element.show(now)
@@ -114,7 +89,6 @@ export function updateTable(label, without = []) {
       element.row(u.id)?.update(u)
     },
   }
-  return list
 }
 
 // why is what an update waits for, or why it ended.
