@@ -19,7 +19,8 @@ export async function show(context) {
   heading('Device ', name(endpoint))
   const known = h('div')
   const labels = h('div')
-  const start = h('div')
+  const form = h('div')
+  const busy = h('p', { class: 'note' })
   const list = updateTable('Updates of this device', ['Device'])
   const past = h('div')
   const lines = journal()
@@ -37,6 +38,9 @@ export async function show(context) {
     list.show(updates)
     list.element.hidden = updates.length === 0
     timeline.hidden = updates.length === 0
+    const active = updates.find((u) => u.outcome === '')
+    form.hidden = active !== undefined
+    fill(busy, active && ['It has ', link(address(`updates/${active.id}`), 'an active update'), ': the next one can start when that has ended.'])
     const last = updates.find((u) => !u.damaged)
     if (last) lines.show((await get(path('updates', last.id), { signal })).journal, last.created)
     fill(past, updates.length === 0 ? h('p', { class: 'note' }, 'It has had no update by this server.') : null,
@@ -51,8 +55,8 @@ export async function show(context) {
     },
   })
   await load()
-  await startForm(context, start, device)
-  fill(root, known, section('Labels', labels), section('Start an update', start), section('Updates', list.element, past), timeline,
+  await startForm(context, form, device)
+  fill(root, known, section('Labels', labels), section('Start an update', form, busy), section('Updates', list.element, past), timeline,
     section('Resources', resources(context, device, at)), section('Trace', trace(context, at)), remove(context, at))
 }
 
@@ -60,7 +64,7 @@ function showSentence({ sentence }, d, updates) {
   const active = updates.find((u) => u.outcome === '')
   const runs = d.firmware.version ? ['Runs ', name(d.firmware.version)] : 'What it runs is not known'
   const state = {
-    registered: 'It is registered and answers.',
+    registered: ['It is registered, and was last seen ', when(d.last_seen), '.'],
     asleep: ['It sleeps, and was last seen ', when(d.last_seen), ': it gets what waits when it wakes.'],
     silent: ['It is registered and does not answer: last seen ', when(d.last_seen), '.'],
     not_registered: d.registered ? ['It is not registered: last seen ', when(d.last_seen), '.'] : 'It has never registered.',
