@@ -211,11 +211,16 @@ func (m *Manager) underWay(endpoint string) bool {
 	return false
 }
 
-// launch starts the runner of a rollout, if Run runs.
+// launch starts the runner of a rollout, if Run runs. One that was started since the record was
+// read reads it again: it would wait for what has happened already.
 func (m *Manager) launch(record Rollout) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.running || m.ctx.Err() != nil || m.runners[record.ID] != nil || !record.Machine.Active() {
+	if r := m.runners[record.ID]; r != nil {
+		r.renew()
+		return
+	}
+	if !m.running || m.ctx.Err() != nil || !record.Machine.Active() {
 		return
 	}
 	r := newRunner(m, record)

@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -473,6 +474,32 @@ func TestOrdersThatFindItSo(t *testing.T) {
 		require.Equal(t, []int{0, 0}, []int{finish, never})
 		_, _, err = w.all.StopPlan(w.ctx, r.ID, false)
 		require.ErrorIs(t, err, rollout.ErrState)
+	})
+}
+
+// TestOrdersWhileTheManagerStarts: an order that comes while the runner of its rollout starts is
+// not lost to it.
+func TestOrdersWhileTheManagerStarts(t *testing.T) {
+	inWorld(t, func(w *world) {
+		list := w.fleet(40, nil)
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 1})
+		for i := 0; w.get(r.ID).Machine.Total.Succeeded < 35; i++ {
+			time.Sleep(10 * time.Second)
+			_, err := w.all.Pause(w.ctx, r.ID, kim)
+			require.NoError(t, err)
+			time.Sleep(5 * time.Minute)
+			before := w.get(r.ID).Machine.Total.Succeeded
+			w.stop()
+			w.start()
+			for range i {
+				runtime.Gosched()
+			}
+			_, err = w.all.Resume(w.ctx, r.ID, kim)
+			require.NoError(t, err)
+			w.until(r.ID, time.Hour, "the order is lost", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded > before })
+		}
+		require.Equal(t, fsm.Counts{Succeeded: 40}, w.ended(r.ID, 5*time.Hour).Machine.Total)
+		w.once()
 	})
 }
 

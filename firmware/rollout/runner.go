@@ -64,6 +64,7 @@ type runner struct {
 	results []result
 	orders  []*order
 	all     bool // look at all active members
+	stale   bool // another one may have changed the rollout
 	wake    chan struct{}
 	pool    work.Pool // holds, releases, cancels
 	starts  work.Pool
@@ -152,6 +153,14 @@ func (r *runner) learn(e *store.Event) {
 func (r *runner) recover() {
 	r.mu.Lock()
 	r.all = true
+	r.mu.Unlock()
+	r.signal()
+}
+
+// renew makes the runner read its rollout again.
+func (r *runner) renew() {
+	r.mu.Lock()
+	r.stale = true
 	r.mu.Unlock()
 	r.signal()
 }
@@ -264,6 +273,11 @@ func (r *runner) wait(ctx context.Context) {
 // turn does all that is to do now.
 func (r *runner) turn(ctx context.Context) error {
 	r.mu.Lock()
+	if r.stale {
+		r.stale = false
+		r.mu.Unlock()
+		return store.ErrConflict
+	}
 	looks, results, orders, all := r.looks, r.results, r.orders, r.all
 	r.looks, r.results, r.orders, r.all = r.spareLooks, r.spareResults, nil, false
 	r.mu.Unlock()
