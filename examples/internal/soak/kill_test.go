@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/internal/pgtest"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // setting reads a number from the environment.
@@ -65,10 +67,10 @@ func freePorts(t *testing.T, n int) (addresses []string) {
 	return addresses
 }
 
-// newHouse starts everything. Two situations take long: a push interrupted by a kill resumes after
+// newHouse starts everything; with -store in the flags the records are elsewhere. Two situations take long: a push interrupted by a kill resumes after
 // more than a minute, and a device that refuses to install is watched for a minute. Only a full
 // house has them.
-func newHouse(t *testing.T, seed uint64, full bool) *house {
+func newHouse(t *testing.T, seed uint64, full bool, flags ...string) *house {
 	t.Helper()
 	dir := t.TempDir()
 	server, client := build(t, dir, "server"), build(t, dir, "client")
@@ -76,10 +78,10 @@ func newHouse(t *testing.T, seed uint64, full bool) *house {
 	h := &house{
 		data: filepath.Join(dir, "data"), op: &operator{base: "http://" + ports[1] + "/api/v1"}, random: rand.New(rand.NewPCG(seed, 0)),
 	}
-	h.server = &proc{path: server, log: cli.Tail{Size: logSize}, args: []string{
+	h.server = &proc{path: server, log: cli.Tail{Size: logSize}, args: append([]string{
 		"-data", h.data, "-coap", ports[0], "-http", ports[1], "-fw-http", ports[2], "-log-level", "debug",
 		"-retain", "-1", // the end looks at every update
-	}}
+	}, flags...)}
 	trust, bundles := signer(t, dir, client)
 	pull := func(protocol string) map[string]any { return map[string]any{"delivery": "pull", "protocol": protocol} }
 	push := map[string]any{"delivery": "push"}
@@ -206,11 +208,22 @@ func (h *house) alone(ctx context.Context, t *testing.T) {
 
 const fewKills = 6
 
-func TestKillAtRandom(t *testing.T) {
-	kills := setting(t, "OTAGO_SOAK_KILLS", fewKills)
+func TestKillAtRandom(t *testing.T) { killAtRandom(t, setting(t, "OTAGO_SOAK_KILLS", fewKills)) }
+
+// TestKillOnPostgres does the same with a store in PostgreSQL. Each life of the server is the
+// standby of the one before: it waits until the lease of that is over.
+func TestKillOnPostgres(t *testing.T) {
+	if testing.Short() || testkit.Race {
+		t.Skip("each kill of a server takes the rest of its lease, up to 10 s")
+	}
+	database := pgtest.Start(t, "fsync=off")
+	killAtRandom(t, setting(t, "OTAGO_SOAK_POSTGRES_KILLS", 3), "-store", database.URL(), "-standby")
+}
+
+func killAtRandom(t *testing.T, kills int, flags ...string) {
 	seed := setting(t, "OTAGO_SOAK_SEED", int(rand.Uint32()))
 	t.Logf("%d kills, OTAGO_SOAK_SEED=%d", kills, seed)
-	h := newHouse(t, uint64(seed), kills > fewKills)
+	h := newHouse(t, uint64(seed), kills > fewKills && len(flags) == 0, flags...) // a full one is the same with each store
 
 	ctx, stop := context.WithCancel(t.Context())
 	watch := &watcher{ends: map[string]int{}}
