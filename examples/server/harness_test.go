@@ -77,9 +77,15 @@ func startServer(t *testing.T, flags ...string) *server {
 // launchServer starts a server that may not listen for a while.
 func launchServer(t *testing.T, flags ...string) *server {
 	t.Helper()
+	return launchServerIn(t, nil, flags...)
+}
+
+// launchServerIn adds to the environment of the server.
+func launchServerIn(t *testing.T, env []string, flags ...string) *server {
+	t.Helper()
 	flags = append([]string{"-coap", "127.0.0.1:0", "-http", "127.0.0.1:0", "-fw-http", "127.0.0.1:0"}, flags...)
 	s := &server{t: t, cmd: exec.Command(os.Args[0], flags...), urls: map[string]string{}, ready: make(chan struct{}), done: make(chan struct{})}
-	s.cmd.Env = append(os.Environ(), "OTAGO_TEST_IS_SERVER=1")
+	s.cmd.Env = append(append(os.Environ(), "OTAGO_TEST_IS_SERVER=1"), env...)
 	stderr, err := s.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, s.cmd.Start())
@@ -188,12 +194,18 @@ func (s *server) start(fields string, args ...any) update {
 	return u
 }
 
-// await polls an update until wanted returns true.
+// await polls an update until wanted returns true. A server that has lost its store for a while
+// answers nothing meanwhile.
 func (s *server) await(id string, wanted func(update) bool) (u update) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
-		_, u = call[update](s, http.MethodGet, "/updates/"+id, "", nil)
-		return wanted(u)
+		answer, err := http.Get(s.api() + "/updates/" + id)
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		u = update{}
+		return json.NewDecoder(answer.Body).Decode(&u) == nil && wanted(u)
 	}, 40*time.Second, 20*time.Millisecond, "the update does not get there: %+v", &u)
 	return u
 }

@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +29,8 @@ func freePort(t *testing.T) string {
 
 // TestStandby kills a server in the middle of an update: the standby goes on where it was.
 func TestStandby(t *testing.T) {
+	notShort(t)
+	t.Parallel()
 	url := pgtest.Start(t, "fsync=off").URL()
 	at := freePort(t)
 	first := startServer(t, "-data", t.TempDir(), "-store", url, "-coap", at)
@@ -54,6 +58,14 @@ func TestStandby(t *testing.T) {
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
 
+// notShort leaves a test out that waits for the end of a lease, or of an outage.
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a lease of 10 s is not short")
+	}
+}
+
 // suspend stops a server, and returns when none of its threads runs.
 func suspend(t *testing.T, s *server) {
 	t.Helper()
@@ -67,6 +79,8 @@ func suspend(t *testing.T, s *server) {
 // TestStoppedServer stops a server, and wakes it up when another one has taken over: it answers
 // nothing, and ends.
 func TestStoppedServer(t *testing.T) {
+	notShort(t)
+	t.Parallel()
 	url := pgtest.Start(t, "fsync=off").URL()
 	first := startServer(t, "-data", t.TempDir(), "-store", url)
 	standby := launchServer(t, "-data", t.TempDir(), "-store", url, "-standby")
@@ -108,6 +122,8 @@ func TestStoppedServer(t *testing.T) {
 // TestDatabaseAway kills the database in the middle of updates, and brings it back later: the
 // server says that it cannot answer, devices stay registered, and each update goes on where it was.
 func TestDatabaseAway(t *testing.T) {
+	notShort(t)
+	t.Parallel()
 	database := pgtest.Start(t, "fsync=off")
 	s := startServer(t, "-data", t.TempDir(), "-store", database.URL())
 	image := s.upload("1.1.0", demo.Image("1.1.0", 400_000))
@@ -123,14 +139,22 @@ func TestDatabaseAway(t *testing.T) {
 	status, problem := call[struct{ Title string }](s, "GET", "/updates", "", nil)
 	require.GreaterOrEqual(t, status, 500, "%+v", problem)
 	<-time.After(3 * time.Second)
-	status, body := s.get("/readyz", "")
-	require.Equal(t, 503, status)
-	require.Contains(t, body, "The store does not answer.")
+	ready := func() (status int, body string) { // 0 when the lease is over, and nothing is answered
+		answer, err := http.Get(strings.TrimSuffix(s.api(), "/api/v1") + "/readyz")
+		if err != nil {
+			return 0, ""
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		return answer.StatusCode, string(text)
+	}
+	if status, body := ready(); status != 0 {
+		require.Equal(t, 503, status)
+		require.Contains(t, body, "The store does not answer.")
+	}
 	require.NoError(t, database.Start())
-	require.Eventually(t, func() bool {
-		status, _ := s.get("/readyz", "")
-		return status == 200
-	}, 40*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { status, _ := ready(); return status == 200 }, 40*time.Second, 50*time.Millisecond)
 	for _, id := range updates {
 		u := s.await(id, ended)
 		require.Equal(t, "succeeded", u.Outcome, "%+v", u)

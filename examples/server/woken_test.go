@@ -139,6 +139,7 @@ func (p *tap) connections(server string) string {
 // DTLS, and wakes it up when another one has taken over: of each goroutine that sends, at most what
 // it was about to send leaves, and that is no Execute and no URI.
 func TestWokenServer(t *testing.T) {
+	t.Parallel()
 	late, sockets := wake(t)
 	t.Logf("%d messages left late", len(late))
 	require.LessOrEqual(t, len(late), sockets)
@@ -150,15 +151,15 @@ func TestWokenServer(t *testing.T) {
 
 // TestWithoutGate is the counter-test.
 func TestWithoutGate(t *testing.T) {
-	t.Setenv(ungatedEnv, "1")
-	late, sockets := wake(t)
+	t.Parallel()
+	late, sockets := wake(t, ungatedEnv+"=1")
 	t.Logf("%d messages left late", len(late))
 	require.Greater(t, len(late), sockets, "without a gate the server goes on sending")
 }
 
 // wake returns what a server sent after it was stopped, lost its lease, and was woken up, and how
 // many goroutines of it send.
-func wake(t *testing.T) (late [][]byte, sockets int) {
+func wake(t *testing.T, env ...string) (late [][]byte, sockets int) {
 	if testing.Short() || testkit.Race {
 		t.Skip("24 devices and the end of a lease take 20 s")
 	}
@@ -172,7 +173,8 @@ func wake(t *testing.T) (late [][]byte, sockets int) {
 	require.NoError(t, os.WriteFile(psk, []byte(keys.String()), 0o600))
 	url := pgtest.Start(t, "fsync=off").URL()
 	flags := []string{"-store", url, "-coap-tcp", "127.0.0.1:0", "-coaps", "127.0.0.1:0", "-psk", psk}
-	first := startServer(t, append(flags, "-data", t.TempDir())...)
+	first := launchServerIn(t, env, append(flags, "-data", t.TempDir())...)
+	first.awaitListening()
 	standby := launchServer(t, append(flags, "-data", t.TempDir(), "-standby")...)
 
 	at := func(door string) string { return first.urls[door][strings.LastIndex(first.urls[door], "/")+1:] }

@@ -21,6 +21,9 @@ import (
 // TestPooler runs the suite through a pooler in transaction mode, which gives each transaction
 // another connection.
 func TestPooler(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the whole suite once more is not short")
+	}
 	server := pgtest.Start(t, "fsync=off")
 	url := server.Pooler(t)
 	named := poolOf(t, url, func(*pgxpool.Config) {})

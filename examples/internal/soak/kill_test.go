@@ -208,7 +208,10 @@ func (h *house) alone(ctx context.Context, t *testing.T) {
 
 const fewKills = 6
 
-func TestKillAtRandom(t *testing.T) { killAtRandom(t, setting(t, "OTAGO_SOAK_KILLS", fewKills)) }
+func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
+	killAtRandom(t, setting(t, "OTAGO_SOAK_KILLS", fewKills))
+}
 
 // TestKillOnPostgres does the same with a store in PostgreSQL. Each life of the server is the
 // standby of the one before: it waits until the lease of that is over.
@@ -216,6 +219,7 @@ func TestKillOnPostgres(t *testing.T) {
 	if testing.Short() || testkit.Race {
 		t.Skip("each kill of a server takes the rest of its lease, up to 10 s")
 	}
+	t.Parallel()
 	database := pgtest.Start(t, "fsync=off")
 	killAtRandom(t, setting(t, "OTAGO_SOAK_POSTGRES_KILLS", 3), "-store", database.URL(), "-standby")
 }
