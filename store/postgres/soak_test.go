@@ -221,3 +221,70 @@ func poolOf(t testing.TB, url string, set func(*pgxpool.Config)) *pgxpool.Pool {
 	t.Cleanup(pool.Close)
 	return pool
 }
+
+// soakFor runs the soak for a while on a pool, and checks what it did.
+func soakFor(t *testing.T, pool *pgxpool.Pool, config postgres.Config, updates int) {
+	t.Helper()
+	db, err := postgres.New(pool, config)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	a := &account{commits: map[string]int{}}
+	done := make(chan error, 1)
+	go func() { done <- soak(ctx, db, a.note) }()
+	require.Eventually(t, func() bool { return a.size() >= updates }, 40*time.Second, time.Millisecond)
+	require.True(t, db.Holds(), "the lease is renewed")
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		require.NoError(t, err)
+	}
+	_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: "ep"}) // after those that were not waited for
+	require.NoError(t, err)
+	a.check(t, db)
+	require.NoError(t, db.Close())
+}
+
+// TestFewConnections works with a pool of one connection, and of two, and with a database that
+// refuses more than two while the pool wants more.
+func TestFewConnections(t *testing.T) {
+	pool := shared(t)
+	for n := range int32(2) {
+		t.Run(fmt.Sprint("pool of ", n+1), func(t *testing.T) {
+			small := poolOf(t, sharedURL, func(config *pgxpool.Config) { config.MaxConns = n + 1 })
+			soakFor(t, small, postgres.Config{Namespace: fmt.Sprint("pool of ", n+1)}, 300)
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		for _, sql := range []string{"CREATE ROLE few LOGIN CONNECTION LIMIT 2", "CREATE SCHEMA few AUTHORIZATION few"} {
+			_, err := pool.Exec(background, sql)
+			require.NoError(t, err)
+		}
+		own := poolOf(t, sharedURL, func(config *pgxpool.Config) { config.ConnConfig.User, config.MaxConns = "few", 8 })
+		require.NoError(t, postgres.MigrateSchema(background, own, "few"))
+		soakFor(t, own, postgres.Config{Schema: "few"}, 300)
+	})
+}
+
+// TestStatementTimeout lets the database end the statements of readers, which a stranger keeps
+// waiting: they are made again.
+func TestStatementTimeout(t *testing.T) {
+	strangers := shared(t)
+	pool := poolOf(t, sharedURL, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["statement_timeout"] = "100" })
+	db, err := postgres.New(pool, postgres.Config{Namespace: "statement timeout"})
+	require.NoError(t, err)
+	_, err = db.Commit(t.Context(), store.CreateImage{Image: store.Image{ID: "i", Version: "1"}})
+	require.NoError(t, err)
+	stranger, err := strangers.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = stranger.Exec(t.Context(), "LOCK TABLE otago.firmware_images IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	read := make(chan error, 1)
+	go func() {
+		_, err := db.Image(t.Context(), "i")
+		read <- err
+	}()
+	time.Sleep(300 * time.Millisecond) // three times the limit of a statement
+	require.NoError(t, stranger.Rollback(t.Context()))
+	require.NoError(t, <-read)
+	require.NoError(t, db.Close())
+}
