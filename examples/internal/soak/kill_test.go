@@ -67,9 +67,9 @@ func freePorts(t *testing.T, n int) (addresses []string) {
 	return addresses
 }
 
-// newHouse starts everything; with -store in the flags the records are elsewhere. Two situations take long: a push interrupted by a kill resumes after
-// more than a minute, and a device that refuses to install is watched for a minute. Only a full
-// house has them.
+// newHouse starts everything; with -store in the flags the records are elsewhere. Two situations
+// take long: a push interrupted by a kill resumes after more than a minute, and a device that
+// refuses to install is watched for a minute. Only a full house has them.
 func newHouse(t *testing.T, seed uint64, full bool, flags ...string) *house {
 	t.Helper()
 	dir := t.TempDir()
