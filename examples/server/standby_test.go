@@ -160,11 +160,12 @@ func TestDatabaseAway(t *testing.T) {
 		require.Equal(t, "succeeded", u.Outcome, "%+v", u)
 		executed := 0
 		for _, e := range u.Journal {
-			if e.Event == "execute" {
+			if e.Event == "execute_accepted" {
 				executed++
 			}
 		}
-		require.Equal(t, 1, executed, "%+v", u.Journal)
+		// The step of an Execute may be stored without the server knowing: it then tries again.
+		require.LessOrEqual(t, executed, 1, "%+v", u.Journal)
 	}
 	_, list := call[struct {
 		Items []struct{ Online bool }
