@@ -87,6 +87,7 @@ var house = map[string]houseRule{
 	"firmware/firmwaretest":        {own: []string{"firmware", "lwm2m", "lwm2m/simnet", "store", "store/memory", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{testify}},
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout", "firmware/rollout/fsm", "lwm2m", "store"}, http: true},
 	"examples":                     {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
+	"examples/fleet":               {own: []string{"..."}, others: append([]string{xsync, bbolt, pgx, xsys}, exporters...), http: true},
 	"examples/server":              {own: []string{"..."}, others: append([]string{prom, otel, otel + "/trace"}, append(exporters, xsync, bbolt, pgx, xsys)...), http: true},
 
 	"firmware/telemetry": {own: []string{"firmware", "firmware/rollout", "lwm2m", "store"}, others: []string{otel, otel + "/metric", otel + "/trace"}},

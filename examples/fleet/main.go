@@ -49,6 +49,13 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 			}
 			r.Rollouts = &beside
 		}
+		if o.telemetry {
+			beside, err := measure(ctx, o.withTelemetry(), errOut)
+			if err != nil {
+				return fmt.Errorf("telemetry: %w", err)
+			}
+			r.Telemetry = &beside
+		}
 		runs = append(runs, r)
 		if !o.json {
 			r.print(out)

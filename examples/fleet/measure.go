@@ -23,6 +23,7 @@ type result struct {
 	Other       *otherResult `json:",omitempty"`
 	Yardstick   *result      `json:",omitempty"` // of the live devices alone, in the same run
 	Rollouts    *result      `json:",omitempty"` // the same campaigns as rollouts, in the same run
+	Telemetry   *result      `json:",omitempty"` // the same campaigns with metrics and traces, in the same run
 }
 
 // campaignResult holds the reports of the server and the devices on a campaign.
@@ -71,7 +72,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	m := &measurement{o: o, log: log, role: serverRole{
 		Fleet: o.fleet, Dir: dir, Memory: o.memory, Postgres: o.postgres, Disk: o.disk, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
-		Rollouts: o.inRollouts,
+		Rollouts: o.inRollouts, Telemetry: o.measured,
 	}}
 	if err := m.startServer(ctx); err != nil {
 		return r, err

@@ -35,6 +35,8 @@ type options struct {
 	yardstick  bool // measure the yardstick, too
 	rollout    bool // measure each campaign as a rollout, too
 	inRollouts bool // the campaigns are rollouts
+	telemetry  bool // measure with metrics and traces, too
+	measured   bool // the server makes them
 	kills      int  // of the server, in a trial; 0 for no trial
 	seed       uint64
 	atATime    int  // updates at a time; 0 for all at once
@@ -75,6 +77,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
 	fs.BoolVar(&o.yardstick, "yardstick", true, "measure the least server that could do the same, too, and print the ratios")
 	fs.BoolVar(&o.rollout, "rollout", false, "measure each campaign as a rollout, too, and print the ratios; -at-a-time is 1000 then if it is 0")
+	fs.BoolVar(&o.telemetry, "telemetry", false, "measure each campaign with metrics and traces, too, and print the ratios")
 	fs.IntVar(&o.kills, "trial", 0, "`number` of kills of the server, at random during one rollout, which the devices' own counts then judge")
 	fs.Uint64Var(&o.seed, "seed", 0, "repeats when the server is killed in a trial; 0 is random")
 	fs.IntVar(&o.atATime, "at-a-time", 0, "`number` of updates at a time, up to 100000; 0 starts all at once")
@@ -181,15 +184,29 @@ func (o options) bare() options {
 	return o
 }
 
+// withTelemetry returns the measurement of the same campaigns by a server that makes metrics and
+// traces.
+func (o options) withTelemetry() options {
+	o.measured, o.pages, o.followers = true, false, 0
+	o.profiles = o.profiles.of("telemetry")
+	return o
+}
+
 // asRollouts returns the measurement of the same campaigns as rollouts.
 func (o options) asRollouts() options {
 	o.inRollouts, o.pages, o.followers = true, false, 0
-	for _, file := range []*string{&o.profiles.CPU, &o.profiles.Memory} {
+	o.profiles = o.profiles.of("rollout")
+	return o
+}
+
+// of returns the files for the profiles of another measurement.
+func (p profiles) of(name string) profiles {
+	for _, file := range []*string{&p.CPU, &p.Memory} {
 		if *file != "" {
-			*file += ".rollout"
+			*file += "." + name
 		}
 	}
-	return o
+	return p
 }
 
 // sizes are numbers of devices, a flag.

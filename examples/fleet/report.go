@@ -33,6 +33,10 @@ func (r result) print(out io.Writer) {
 		if r.Yardstick != nil {
 			c.table(out, r.Yardstick.Campaigns[0])
 		}
+		if r.Telemetry != nil && i < len(r.Telemetry.Campaigns) {
+			fmt.Fprintln(out, "\n  with metrics and traces")
+			r.Telemetry.Campaigns[i].ratios(out, "telemetry", c)
+		}
 		if r.Rollouts != nil && i < len(r.Rollouts.Campaigns) {
 			beside := r.Rollouts.Campaigns[i]
 			beside.printRollout(out, c)
@@ -61,6 +65,17 @@ func (c campaignResult) table(out io.Writer, yardstick campaignResult) {
 		fmt.Fprintf(out, "\n  %s, messages: %s\n", side.name, eachKind(side.Devices.Live.Kinds, n))
 		fmt.Fprintf(out, "  %s, commits: %s\n", side.name, eachKind(side.Server.CommitKinds, n))
 	}
+}
+
+// ratios prints the costs of an update beside those of the same campaign without what name says.
+func (c campaignResult) ratios(out io.Writer, name string, single campaignResult) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\n  per update\t%s\tsingle\tratio\t\n", name)
+	ours, theirs := c.costs(), single.costs()
+	for i, cost := range ours {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%.2f\t\n", cost.name, cost.format(cost.value), cost.format(theirs[i].value), cost.value/max(theirs[i].value, 1e-9))
+	}
+	_ = w.Flush()
 }
 
 // cost is what one update costs.

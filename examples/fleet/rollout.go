@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"text/tabwriter"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
@@ -76,13 +75,7 @@ func (c campaignResult) printRollout(out io.Writer, single campaignResult) {
 	r := c.Server.Rollout
 	fmt.Fprintf(out, "\n  as a rollout: %d members planned in %s, created in %s; %d of %d devices done in %s: %.1f/s\n",
 		r.Members, brief(r.Planning), brief(r.Creating), c.Server.Done, r.Members, brief(c.Server.Took), c.Server.rate())
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\n  per update\trollout\tsingle\tratio\t\n")
-	ours, theirs := c.costs(), single.costs()
-	for i, cost := range ours {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%.2f\t\n", cost.name, cost.format(cost.value), cost.format(theirs[i].value), cost.value/max(theirs[i].value, 1e-9))
-	}
-	_ = w.Flush()
+	c.ratios(out, "rollout", single)
 	fmt.Fprintf(out, "\n  rollout, messages: %s\n", eachKind(c.Devices.Live.Kinds, c.Server.Done))
 	fmt.Fprintf(out, "  rollout, commits: %s\n", eachKind(c.Server.CommitKinds, c.Server.Done))
 }

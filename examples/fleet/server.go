@@ -18,6 +18,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/firmware/rollout"
+	"github.com/otago-iot/otago/firmware/telemetry"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
@@ -37,6 +38,7 @@ type serverRole struct {
 	Listen    serverReady   // addresses; empty for new ones
 	Yardstick bool          // it is the yardstick
 	Rollouts  bool          // it runs rollouts
+	Telemetry bool          // it makes metrics and traces
 }
 
 // A pooledStore closes its pool, too.
@@ -63,6 +65,8 @@ type server struct {
 	devices  *lwm2m.Server
 	images   *firmware.Repository
 	delivery *firmware.Delivery
+
+	telemetry *telemetry.Telemetry // nil without serverRole.Telemetry
 
 	udp net.PacketConn
 	tcp net.Listener
@@ -201,6 +205,18 @@ func (s *server) open(ctx context.Context) (err error) {
 			err = errors.Join(err, db.Close())
 		}
 	}()
+	hooks, serverHooks, records := firmware.Hooks{Ended: s.ended, ActionEnd: s.actions.end}, lwm2m.ServerHooks{}, store.Store(s.db)
+	if s.role.Telemetry {
+		if s.telemetry, err = newTelemetry(); err != nil {
+			return err
+		}
+		hooks, serverHooks, records = s.telemetry.Hooks(), s.telemetry.ServerHooks(), s.telemetry.Store(s.db)
+		measured := hooks.Ended
+		hooks.ActionEnd, hooks.Ended = s.actions.end, func(ctx context.Context, u firmware.Update) {
+			measured(ctx, u)
+			s.ended(ctx, u)
+		}
+	}
 	if s.images, err = firmware.OpenRepository(filepath.Join(s.role.Dir, "images"), s.db, firmware.RepositoryConfig{}); err != nil {
 		return err
 	}
@@ -211,7 +227,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.tcp, err = listen.Listen(ctx, "tcp4", cmp.Or(s.role.Listen.HTTP, "127.0.0.1:0")); err != nil {
 		return err
 	}
-	s.devices, err = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})
+	s.devices, err = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(records), Hooks: serverHooks, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -220,10 +236,10 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.devices.HandleFunc("/", s.delivery.ServeCoAP)
-	s.manager, err = firmware.NewManager(s.devices, s.db, s.images, firmware.ManagerConfig{
+	s.manager, err = firmware.NewManager(s.devices, records, s.images, firmware.ManagerConfig{
 		Delivery: s.delivery,
 		Logger:   logger,
-		Hooks:    firmware.Hooks{Ended: s.ended, ActionEnd: s.actions.end},
+		Hooks:    hooks,
 		Keep: func(ctx context.Context, kind store.Kind, id string) (string, error) {
 			if s.rollouts == nil {
 				return "", nil
@@ -231,6 +247,9 @@ func (s *server) open(ctx context.Context) (err error) {
 			return s.rollouts.Keep(ctx, kind, id)
 		},
 	})
+	if err == nil && s.telemetry != nil {
+		s.telemetry.Observe(s.devices, s.manager, nil)
+	}
 	if err != nil || !s.role.Rollouts {
 		return err
 	}

@@ -97,7 +97,6 @@ type attemptSpan struct {
 	begin, end time.Time
 	delivery   firmware.DeliveryMode
 	failed     string // why another attempt, or none, followed; "" for the one that the update ended with
-	bytes      int64
 	lines      []firmware.Event
 }
 
