@@ -83,6 +83,7 @@ var house = map[string]houseRule{
 	"store/storetest":              {own: []string{"firmware/fsm", "store", "store/storetest/..."}, others: []string{testify}},
 	"firmware":                     {own: []string{"internal/names", "internal/problem", "lwm2m", "store", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest", "internal/disk", "internal/files", "internal/work"}, others: []string{xmod, xsync, xsys}, http: true},
 	"firmware/console":             {http: true},
+	"firmware/console/browsertest": {},
 	"firmware/device":              {own: []string{"lwm2m", "firmware/fsm", "firmware/bundle", "internal/disk", "internal/work"}, others: []string{xsys}, http: true},
 	"firmware/firmwaretest":        {own: []string{"firmware", "lwm2m", "lwm2m/simnet", "store", "store/memory", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{testify}},
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout", "firmware/rollout/fsm", "lwm2m", "store"}, http: true},
