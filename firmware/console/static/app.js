@@ -26,6 +26,10 @@ import { count, span, timesAreUTC, writeTimes } from './format.js'
 import { startSearch } from './search.js'
 import * as device from './views/device.js'
 import * as fleet from './views/fleet.js'
+import * as images from './views/images.js'
+import * as newRollout from './views/rollout-new.js'
+import * as rollout from './views/rollout.js'
+import * as rollouts from './views/rollouts.js'
 import * as update from './views/update.js'
 import * as updates from './views/updates.js'
 
@@ -34,6 +38,10 @@ const routes = [
   ['devices/{endpoint}', device, 'fleet'],
   ['updates', updates, 'updates'],
   ['updates/{update}', update, 'updates'],
+  ['rollouts', rollouts, 'rollouts'],
+  ['rollouts/new', newRollout, 'rollouts'],
+  ['rollouts/{id}', rollout, 'rollouts'],
+  ['images', images, 'images'],
 ]
 
 const places = [
