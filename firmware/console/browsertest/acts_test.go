@@ -81,7 +81,6 @@ func (b *tab) fill(label, value string) {
 	} else {
 		command(b, input.InsertText, input.InsertTextParams{Text: value})
 	}
-	eval[chromedp.Void](b, field(label)+`.dispatchEvent(new Event('change', { bubbles: true }))`)
 }
 
 // choose chooses an option of a select by a part of its text.
@@ -89,7 +88,7 @@ func (b *tab) choose(label, option string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf(`[...(%s)?.options ?? []].some((o) => o.text.includes(%s))`, field(label), strconv.Quote(option)))
 	eval[chromedp.Void](b, fmt.Sprintf(`(() => { const s = %s; s.value = [...s.options].find((o) => o.text.includes(%s)).value;
-		s.dispatchEvent(new Event('change', { bubbles: true })) })()`, field(label), strconv.Quote(option)))
+		for (const type of ['input', 'change']) s.dispatchEvent(new Event(type, { bubbles: true })) })()`, field(label), strconv.Quote(option)))
 }
 
 // key presses a key by its name, such as Enter, Tab or j.
@@ -183,3 +182,9 @@ func (b *tab) accessible(what string) {
 	require.NoError(b.t, json.Unmarshal([]byte(found), &list))
 	require.Empty(b.t, list, "axe finds in %s", what)
 }
+
+// back and reload are what the browser's own buttons do.
+var (
+	back   = chromedp.NavigateBack()
+	reload = chromedp.Reload()
+)

@@ -106,7 +106,8 @@ export function table(columns, { key, href, label, rowClass }) {
         const state = JSON.stringify(c.of ? c.of(now) : now)
         if (shown[i] === state) return
         shown[i] = state
-        fill(cells[i], h('div', null, c.cell(now)))
+        const cell = fill(h('div'), c.cell(now)) // one box, so that a card sets its parts as one text
+        fill(cells[i], (cell.textContent !== '' || cell.childElementCount > 0) && cell)
       })
     }
     return row
@@ -119,7 +120,7 @@ export function table(columns, { key, href, label, rowClass }) {
 // facts makes a list of terms and what they are: pairs of [term, content]; those with content null
 // or undefined are left out.
 export function facts(...pairs) {
-  return h('dl', { class: 'facts' }, pairs.filter(([, value]) => value !== null && value !== undefined)
+  return h('dl', { class: 'facts' }, pairs.filter((pair) => pair && pair[1] !== null && pair[1] !== undefined)
     .map(([term, value]) => h('div', null, h('dt', null, term), h('dd', null, value))))
 }
 

@@ -40,28 +40,6 @@ export function imageName(id, signal) {
   return element
 }
 
-// ask shows a dialog that repeats the effect of what cannot be undone; one key press confirms.
-export function ask(title, effect, verb) {
-  return new Promise((resolve) => {
-    const done = (yes) => {
-      dialog.close()
-      dialog.remove()
-      resolve(yes)
-    }
-    const confirm = h('button', { type: 'button', class: 'danger', autofocus: true, onclick: () => done(true) }, verb)
-    const dialog = h('dialog', { 'aria-labelledby': 'ask-title', 'aria-describedby': 'ask-effect' },
-      h('h2', { id: 'ask-title' }, title), h('p', { id: 'ask-effect' }, effect),
-      h('div', { class: 'acts' }, confirm, h('button', { type: 'button', onclick: () => done(false) }, 'Leave it as it is')))
-    dialog.addEventListener('cancel', (e) => {
-      e.preventDefault()
-      done(false)
-    })
-    document.body.append(dialog)
-    dialog.showModal()
-    confirm.focus()
-  })
-}
-
 // form makes the fields of a form by their names in the API, and shows a refusal at the field
 // that it names.
 export function form() {

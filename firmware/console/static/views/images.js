@@ -3,8 +3,8 @@
 import { get, send, upload, path, query, throttle } from '../api.js'
 import { h, fill, name, link, section, table } from '../dom.js'
 import { bar, bytes, bytesOf, count, many, outcomeNames, stack, when } from '../format.js'
-import { pager } from '../parts.js'
-import { ask, form, titleOf } from '../rollouts.js'
+import { confirm, pager } from '../parts.js'
+import { form, titleOf } from '../rollouts.js'
 
 export const title = 'Images'
 
@@ -18,10 +18,10 @@ export async function show(context) {
     { title: 'Image', cell: (i) => (i.damaged ? name(i.id) : [name(titleOf(i)), fits(i)]) },
     { title: 'Size', class: 'figure', of: (i) => i.size, cell: (i) => (i.damaged ? `its record is damaged: ${i.damaged}` : bytes(i.size)) },
     { title: 'SHA-256', class: 'digest', of: (i) => i.sha256, cell: (i) => i.sha256 && h('code', null, i.sha256) },
-    { title: 'Run by', of: (i) => versions.get(i.version) ?? 0, cell: (i) => runs(i, versions.get(i.version) ?? 0) },
+    { title: 'Run by', class: 'nowrap', of: (i) => versions.get(i.version) ?? 0, cell: (i) => runs(i, versions.get(i.version) ?? 0) },
     { title: 'Updates', class: 'bars', of: (i) => counts.get(i.id), cell: (i) => updates(i, counts.get(i.id)) },
     { title: 'Uploaded', class: 'nowrap', of: (i) => i.created, cell: (i) => i.created && when(i.created) },
-    { title: 'Acts', of: () => 0, cell: (i) => !i.damaged && h('div', { class: 'acts' }, h('a', { class: 'button', href: `#/rollouts/new?image=${encodeURIComponent(i.id)}` }, 'Roll out'), h('button', { type: 'button', class: 'danger', 'aria-label': `Delete ${titleOf(i)}`, onclick: (e) => remove(e.currentTarget, i) }, 'Delete')) },
+    { title: 'Acts', class: 'does', of: () => 0, cell: (i) => !i.damaged && h('div', { class: 'acts' }, h('a', { class: 'button', href: `#/rollouts/new?image=${encodeURIComponent(i.id)}` }, 'Roll out'), h('button', { type: 'button', class: 'danger', 'aria-label': `Delete ${titleOf(i)}`, onclick: (e) => remove(e.currentTarget, i) }, 'Delete')) },
   ], { key: (i) => i.id, label: 'Images' })
   const list = h('div')
   const pages = h('div')
@@ -45,7 +45,7 @@ export async function show(context) {
     const at = path('images', i.id)
     await send('DELETE', `${at}?dry_run=true`, undefined, { signal })
     const n = versions.get(i.version) ?? 0
-    if (!(await ask(`Delete ${titleOf(i)}?`, `Its ${bytes(i.size)} go, and no update can bring it to a device until it is uploaded again. ${n > 0 ? `${many(n, 'device that runs it goes on', 'devices that run it go on')}. ` : ''}It cannot be undone.`, 'Delete it'))) return
+    if (!(await confirm(`Delete ${titleOf(i)}?`, `Its ${bytes(i.size)} go, and no update can bring it to a device until it is uploaded again. ${n > 0 ? `${many(n, 'device that runs it goes on', 'devices that run it go on')}. ` : ''}It cannot be undone.`, 'Delete it', 'danger'))) return
     await send('DELETE', at, undefined, { signal })
     await load()
   })

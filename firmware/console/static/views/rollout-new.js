@@ -45,11 +45,11 @@ export async function show(context) {
   const selector = h('div', { class: 'fields' },
     f.field('targets.select.labels', 'Labels', terms.labels), f.field('targets.select.model', 'Model', terms.model),
     f.field('targets.select.manufacturer', 'Manufacturer', terms.manufacturer), f.field('targets.select.hardware', 'Hardware', terms.hardware),
-    f.field('targets.select.version', 'Version', terms.version), f.field('targets.select.version_below', 'Version below', terms.version_below),
-    h('div', { class: 'check' }, registered, h('label', { for: 'target-registered' }, 'registered now')))
+    f.field('targets.select.version', 'Version', terms.version), f.field('targets.select.version_below', 'Version below', terms.version_below))
+  const reachable = h('div', { class: 'check' }, registered, h('label', { for: 'target-registered' }, 'only those that are registered now'))
   const named = f.field('targets.endpoints', 'Names of devices', list)
   const chooseTargets = () => {
-    selector.hidden = !bySelector.checked
+    selector.hidden = reachable.hidden = !bySelector.checked
     named.hidden = bySelector.checked
   }
   chooseTargets()
@@ -114,6 +114,7 @@ export async function show(context) {
   let shown = null // the body that the dry run was of, and its answer
   const changed = () => {
     chooseTargets()
+    if (shown && JSON.stringify(body()) === JSON.stringify(shown.asks)) return
     clearTimeout(timer)
     running.abort()
     shown = null
@@ -137,7 +138,7 @@ export async function show(context) {
       placeholders(fields, run.plan)
       stages.defaults(run.plan.stages)
       const first = run.stages[0]
-      fill(start, h('b', null, 'Create and start'), `: ${many(Math.min(first, run.targets), 'device')} may begin, ${count(run.targets - Math.min(first, run.targets))} wait for the next stages`)
+      fill(start, h('b', null, 'Create and start'), run.targets > 0 && `: ${many(Math.min(first, run.targets), 'device')} may begin, ${count(run.targets - Math.min(first, run.targets))} wait for the next stages`)
       start.disabled = draft.disabled = run.targets === 0
     } catch (problem) {
       if (problem.name === 'AbortError') return
@@ -159,7 +160,7 @@ export async function show(context) {
 
   fill(root, h('form', {
     class: 'new',
-    oninput: changed, onchange: changed,
+    oninput: changed,
     onsubmit: (e) => {
       e.preventDefault()
       if (shown) create(e.submitter, e.submitter === start)
@@ -170,7 +171,7 @@ export async function show(context) {
     section('Which devices',
       h('div', { class: 'filters', role: 'radiogroup', 'aria-label': 'How the devices are chosen' },
         h('label', { class: 'chip', for: 'targets-select' }, bySelector, ' all that fit'), h('label', { class: 'chip', for: 'targets-list' }, byList, ' a list of names')),
-      selector, named),
+      selector, reachable, named),
     section('Stages', stages.element),
     h('details', null, h('summary', null, 'Limits and window'),
       h('div', { class: 'fields' },

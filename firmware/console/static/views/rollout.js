@@ -4,9 +4,9 @@
 import { get, send, path, query, throttle } from '../api.js'
 import { h, fill, keyed, name, link, section, facts, table } from '../dom.js'
 import { count, many, outcome, stack, until, utc, when, words } from '../format.js'
-import { pager } from '../parts.js'
-import { ask, imageName, memberParts } from '../rollouts.js'
 import { limitsForm } from '../limits.js'
+import { confirm, pager } from '../parts.js'
+import { imageName, memberParts } from '../rollouts.js'
 
 export const title = 'Rollout'
 
@@ -67,12 +67,12 @@ export async function show(context) {
     const reason = reasonField.value.trim()
     if (reason) body.reason = reason
     if (o.order === 'delete') {
-      if (!(await ask('Delete this rollout?', sentenceOf(o.effect), 'Delete it'))) return
+      if (!(await confirm('Delete this rollout?', sentenceOf(o.effect), 'Delete it', 'danger'))) return
       await send('DELETE', at, undefined, { signal })
       location.hash = '#/rollouts?show=all'
       return
     }
-    if (o.order === 'stop' && !(await ask('Stop this rollout?', sentenceOf(o.effect), o.mode === 'cancel' ? 'Stop and cancel' : 'Stop'))) return
+    if (o.order === 'stop' && !(await confirm('Stop this rollout?', sentenceOf(o.effect), orderWord(o), 'danger'))) return
     await send('POST', `${at}/${o.order}`, body, { signal })
     reasonField.value = ''
     await changed()
@@ -81,8 +81,8 @@ export async function show(context) {
   const ordersSection = section('Orders', parts.acts, h('div', { class: 'field' }, h('label', { for: 'order-reason' }, 'Reason (optional)'), reasonField))
 
   await load()
-  fill(root, parts.now, section('Stages', parts.stages), ordersSection, parts.edit, parts.failures, section('Devices', members.element),
-    section('Journal', parts.journal, parts.older), section('What was asked for', parts.facts))
+  fill(root, parts.now, ordersSection, parts.failures, section('Stages', parts.stages), section('Devices', members.element),
+    section('Journal', parts.journal, parts.older), section('What was asked for', parts.facts, parts.edit))
   await members.load()
   const again = throttle(load, 900)
   const membersAgain = throttle(members.load, 3000)
@@ -301,6 +301,6 @@ export function windowText(w) {
 function updateText(u) {
   if (!u) return ''
   const labels = Object.entries(u.labels ?? {}).map(([k, v]) => `${k}=${v}`)
-  return name([`delivery ${u.delivery}`, u.protocol && u.protocol !== 'auto' && u.protocol, `verify ${u.verify}`, u.deadline && `deadline ${u.deadline}`, u.attempts > 0 && `${u.attempts} attempts`,
+  return name([`delivery ${u.delivery}`, u.protocol && u.protocol !== 'auto' && u.protocol, u.verify && `verify ${u.verify}`, u.deadline && `deadline ${u.deadline}`, u.attempts > 0 && `${u.attempts} attempts`,
     u.force && 'forced', u.profile && `profile ${u.profile}`, ...labels].filter(Boolean).join(', '))
 }
