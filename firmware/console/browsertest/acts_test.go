@@ -15,8 +15,8 @@ import (
 )
 
 // axe is axe-core, which finds what people with a screen reader, or with weak eyes, cannot use. The
-// file is that of the package axe-core of npm, under the Mozilla Public License 2.0, which is beside
-// it. It is here so that the tests need no network; no program contains it.
+// file is that of the package axe-core of npm, under the Mozilla Public License 2.0, which is
+// beside it. It is here so that the tests need no network; no program contains it.
 //
 //go:embed testdata/axe.min.js
 var axe string
@@ -79,8 +79,14 @@ func (b *tab) fill(label, value string) {
 	if value == "" {
 		b.key("Delete")
 	} else {
-		command(b, input.InsertText, input.InsertTextParams{Text: value})
+		b.typed(value)
 	}
+}
+
+// typed types a text where the focus is.
+func (b *tab) typed(text string) {
+	b.t.Helper()
+	command(b, input.InsertText, input.InsertTextParams{Text: text})
 }
 
 // choose chooses an option of a select by a part of its text.

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRollout follows a rollout that trips, by the page alone: each order says what it would do, and
-// its line of the journal is there without a reload.
+// TestRollout follows a rollout that trips, by the page alone: each order says what it would do,
+// and its line of the journal is there without a reload.
 func TestRollout(t *testing.T) {
 	w := newWorld(t, "")
 	image := w.image("1.1.0")

@@ -124,6 +124,7 @@ export async function show(context) {
       fill(plan, h('p', { class: 'note' }, 'The dry run comes here. It stores nothing.'))
       return
     }
+    if (!plan.querySelector('.planned')) sentence('The dry run counts the devices.')
     timer = setTimeout(dryRun, pause)
   }
   async function dryRun() {
