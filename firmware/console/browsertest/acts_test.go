@@ -144,10 +144,13 @@ func (b *tab) tabTo(text string) {
 func (b *tab) look(name string) {
 	b.t.Helper()
 	for _, mode := range []struct {
-		name       string
-		show       func(dark bool)
-		dark, axes bool
-	}{{"light", b.wide, false, true}, {"dark", b.wide, true, true}, {"phone-light", b.phone, false, true}, {"phone-dark", b.phone, true, false}} {
+		name  string
+		show  func(dark bool)
+		dark  bool
+		rules string // that may have another answer than before
+	}{
+		{"light", b.wide, false, all}, {"dark", b.wide, true, contrast}, {"phone-light", b.phone, false, all}, {"phone-dark", b.phone, true, ""},
+	} {
 		mode.show(mode.dark)
 		out := eval[string](b, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
 			const wide = document.documentElement.clientWidth
@@ -156,8 +159,8 @@ func (b *tab) look(name string) {
 				.map((e) => e.outerHTML.slice(0, 120)).slice(0, 5).join('\n') || 'something is too wide')
 		})))`)
 		require.Empty(b.t, out, "%s does not fit: %s", name, mode.name)
-		if mode.axes {
-			b.accessible(name + ", " + mode.name)
+		if mode.rules != "" {
+			b.find(mode.rules, name+", "+mode.name)
 		}
 		b.shot(name + "-" + mode.name)
 	}
@@ -176,13 +179,24 @@ func (b *tab) shot(name string) {
 	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644))
 }
 
+// The rules of axe.
+const (
+	all      = "{}"
+	contrast = "{ runOnly: ['color-contrast'] }"
+)
+
 // accessible requires that axe finds nothing serious.
 func (b *tab) accessible(what string) {
+	b.t.Helper()
+	b.find(all, what)
+}
+
+func (b *tab) find(rules, what string) {
 	b.t.Helper()
 	if !eval[bool](b, "!!window.axe") {
 		eval[chromedp.Void](b, axe)
 	}
-	found := eval[string](b, `axe.run({ resultTypes: ['violations'] }).then((r) => JSON.stringify(r.violations.filter((v) => ['serious', 'critical'].includes(v.impact))
+	found := eval[string](b, `axe.run({ resultTypes: ['violations'], ...`+rules+` }).then((r) => JSON.stringify(r.violations.filter((v) => ['serious', 'critical'].includes(v.impact))
 		.map((v) => [v.id, v.help, ...v.nodes.slice(0, 3).map((n) => n.html + ' ' + n.failureSummary)])))`)
 	var list [][]string
 	require.NoError(b.t, json.Unmarshal([]byte(found), &list))

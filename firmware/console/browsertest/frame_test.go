@@ -67,7 +67,7 @@ func TestFleet(t *testing.T) {
 	b.see("cancelled")
 	b.click("Updates")
 	b.see("0 of 2 updates are active")
-	b.click("– cancelled")
+	b.click("–cancelled")
 	b.see("dev-001")
 	b.gone("dev-000")
 	b.look("updates")

@@ -106,8 +106,7 @@ export function table(columns, { key, href, label, rowClass }) {
         const state = JSON.stringify(c.of ? c.of(now) : now)
         if (shown[i] === state) return
         shown[i] = state
-        const cell = fill(h('div'), c.cell(now)) // one box, so that a card sets its parts as one text
-        fill(cells[i], (cell.textContent !== '' || cell.childElementCount > 0) && cell)
+        fill(cells[i], h('div', null, c.cell(now)))
       })
     }
     return row

@@ -98,7 +98,7 @@ export function limitsForm(context, r, at, changed) {
     f.field('max_failure', 'Bad share that pauses it', maxFailure, '0.05 is 5 %'), f.field('end_at', 'Ends (time of this browser)', endAt)),
   window.element,
   f.field('notes', 'Notes', notes),
-  h('div', { class: 'field' }, h('label', { for: 'edit-reason' }, 'Reason (optional)'), reason),
+  h('div', { class: 'field' }, h('label', { for: 'edit-reason' }, 'Reason for the change (optional)'), reason),
   h('div', { class: 'acts' }, h('button', { type: 'submit' }, 'Change: it counts from the next device on')))
   details.append(element)
   return details

@@ -268,7 +268,7 @@ function why(m) {
 function line(e) {
   return h('li', { class: e.actor ? 'server' : 'device' }, when(e.time), h('div', { class: 'said' },
     h('span', { class: 'event' }, words(e.event)), e.detail && [' ', name(e.detail)], e.endpoint && [' ', link(`#/${path('devices', e.endpoint)}`, name(e.endpoint))],
-    e.actor && h('span', { class: 'whose' }, [' by ', name(e.actor)])))
+    e.actor && !e.detail.startsWith('by ') && h('span', { class: 'whose' }, [' by ', name(e.actor)])))
 }
 
 function showFacts(element, r, signal) {
