@@ -65,7 +65,7 @@ func openStream(t *testing.T, a *api, query string) (w flow, stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.ServeHTTP(w, r)
+		Recorded(t, a).ServeHTTP(w, r)
 	}()
 	return w, func() {
 		cancel()

@@ -130,13 +130,17 @@ func TestObserve(t *testing.T) {
 		// The reader of a stream goes: the observation ends on the device too.
 		several.end()
 		time.Sleep(time.Minute)
+		several = l.stream(ours + "resources?path=/30000/0/1&observe=true")
+		require.Equal(t, "4", several.value())
 		client.Stop(nil) // it ends its registration
-		name, data := one.next()
-		require.Equal(t, "end", name)
-		require.Contains(t, data, "not-registered")
-		name, _ = one.next()
-		require.Equal(t, "over", name)
-		one.end()
+		for _, stream := range []*observed{one, several} {
+			name, data := stream.next()
+			require.Equal(t, "end", name)
+			require.Contains(t, data, "not-registered")
+			name, _ = stream.next()
+			require.Equal(t, "over", name)
+			stream.end()
+		}
 	})
 }
 

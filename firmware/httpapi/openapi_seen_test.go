@@ -25,7 +25,7 @@ var seen = sightings{statuses: map[string]bool{}, problems: map[string]bool{}}
 
 type sightings struct {
 	mu       sync.Mutex
-	statuses map[string]bool // such as "listImages 200"
+	statuses map[string]bool // such as "listImages 200"; also events
 	problems map[string]bool // by kind
 }
 
@@ -40,14 +40,22 @@ func (s *sightings) add(o *operation, status int, body []byte) {
 	}
 }
 
+// addEvent records that an event of a stream was seen. at points at its schema, which several calls
+// may share.
+func (s *sightings) addEvent(at string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.statuses[at] = true
+}
+
 // unseen are the problems of the file that no test of this package provokes, and why.
 var unseen = map[string]string{
 	"method-not-allowed": "it is of no operation",
 	"withdrawn":          "it is inside the answer to a request that was handed in",
 }
 
-// TestMain fails if the tests together have not seen each success and each type of problem that
-// openapi.yaml has: what nothing provokes may be wrong in the file.
+// TestMain fails if the tests together have not seen each success, each type of event and each type
+// of problem that openapi.yaml has: what nothing provokes may be wrong in the file.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	s, err := theSpec()
@@ -56,9 +64,16 @@ func TestMain(m *testing.M) {
 	}
 	var missing []string
 	for _, o := range s.operations {
-		for status := range o.responses {
+		for status, r := range o.responses {
 			if at := fmt.Sprintf("%s %d", o.id, status); status < http.StatusMultipleChoices && !seen.statuses[at] {
 				missing = append(missing, at)
+			}
+			for _, events := range r.events {
+				for _, at := range events {
+					if !seen.statuses[at] && !slices.Contains(missing, at) {
+						missing = append(missing, at)
+					}
+				}
 			}
 		}
 	}
