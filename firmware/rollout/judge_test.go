@@ -69,6 +69,10 @@ func TestOnlyByLabel(t *testing.T) {
 			Targets: rollout.Endpoints(list...), Stages: []rollout.Stage{{Size: 3, Only: true, Soak: time.Hour}, {Share: 1}},
 			Only: map[int]rollout.Only{0: {Labels: map[string]string{"ring": "canary"}}},
 		})
+		for i, labels := range map[int]map[string]string{6: nil, 7: {"ring": "canary"}} { // too late
+			_, err := w.mgr.SetLabels(w.ctx, name(i), labels)
+			require.NoError(t, err)
+		}
 		w.until(r.ID, time.Hour, "it does not soak", func(r rollout.Rollout) bool { return r.Machine.StageState == fsm.StageSoaking })
 		require.Equal(t, fsm.MemberSucceeded, w.member(r.ID, name(6)).Machine.State)
 		require.Equal(t, 1, w.get(r.ID).Machine.Total.Succeeded)
