@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,8 +32,8 @@ func freePort(t *testing.T) string {
 func TestStandby(t *testing.T) {
 	notShort(t)
 	t.Parallel()
-	url := pgtest.Start(t, "fsync=off").URL()
-	at := freePort(t)
+	database := pgtest.Start(t, "fsync=off")
+	url, at := database.URL(), freePort(t)
 	first := startServer(t, "-data", t.TempDir(), "-store", url, "-coap", at)
 	standby := launchServer(t, "-data", t.TempDir(), "-store", url, "-coap", at, "-standby")
 	require.Eventually(t, func() bool { return strings.Contains(standby.text(), "waits for the end of another server") },
@@ -54,8 +55,36 @@ func TestStandby(t *testing.T) {
 	out, err := command(t, "export", "-store", url)
 	require.NoError(t, err)
 	require.Contains(t, out, u.ID+",dev-1,"+image+",demo,1.0.0,1.1.0,IDLE,SUCCESS,SUCCESS,succeeded,")
+	askDatabase(t, database, u)
 	stop()
 	require.Equal(t, 0, standby.stop(), standby.text())
+}
+
+// askDatabase asks the questions of doc/sql.md with psql, while a server runs. It expects an answer
+// to those that are about an update which has succeeded.
+func askDatabase(t *testing.T, database *pgtest.Server, u update) {
+	t.Helper()
+	text, err := os.ReadFile("../../doc/sql.md")
+	require.NoError(t, err)
+	questions := strings.Split(string(text), "\n## ")[1:]
+	require.GreaterOrEqual(t, len(questions), 10)
+	answers := map[string]string{}
+	for _, q := range questions {
+		title, body, _ := strings.Cut(q, "\n")
+		for _, part := range strings.Split(body, "```sql\n")[1:] {
+			sql, _, _ := strings.Cut(part, "```")
+			sql = strings.NewReplacer("sensor-0001", u.Endpoint, "'sensor'", "'demo'", "'2.0'", "'1.1.0'").Replace(sql)
+			out, err := database.Command("psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", "SET search_path TO otago", "-c", sql).CombinedOutput()
+			require.NoError(t, err, "%s: %s", title, out)
+			answers[title] += string(out)
+		}
+	}
+	require.Contains(t, answers["How did the updates to a version end?"], "succeeded|version|1\n")
+	require.Contains(t, answers["What happened to one device?"], "|execute|")
+	require.Contains(t, answers["Which versions does the fleet run?"], "1.1.0|1|1\n")
+	require.Contains(t, answers["How long did updates take?"], "1.1.0|1|")
+	require.Contains(t, answers["Which server has the namespace?"], "otago|")
+	require.Contains(t, answers["Following what happens"]+answers["What happened to one device?"], "succeeded")
 }
 
 // notShort leaves a test out that waits for the end of a lease, or of an outage.

@@ -32,6 +32,12 @@ func TestQuestions(t *testing.T) {
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
+	var columns []string
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT array_agg(column_name::text) FROM information_schema.columns
+		WHERE table_schema = 'otago' AND table_name = 'firmware_updates'`).Scan(&columns))
+	require.Subset(t, columns, []string{
+		"endpoint", "image", "version", "state", "result", "outcome", "reason", "phase", "waiting_for", "bytes", "created", "ended",
+	})
 	questions := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(questions), 10)
 	for _, q := range questions {
