@@ -110,7 +110,7 @@ func viewCancel(u firmware.Update) *cancelView {
 	case fsm.MayStillNone:
 		v.Effect = "the device installs nothing of this update, and runs on with what it has"
 	case fsm.MayStillInstall:
-		v.Effect = "the device installs, or has agreed to: it may still change to " + m.Plan.Target
+		v.Effect = "the device installs it, or has agreed to: it may still change to " + m.Plan.Target
 	default:
 		v.Effect = "the device may still change to " + m.Plan.Target + ", or not: the server reads it once more, within a minute"
 	}

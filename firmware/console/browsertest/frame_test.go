@@ -30,7 +30,7 @@ func TestFleet(t *testing.T) {
 	b.look("fleet")
 
 	b.click("dev-000")
-	b.see("Runs 1.0.0. It is registered and answers.")
+	b.see("Runs 1.0.0. It is registered, and was last seen")
 	b.fill("Labels", "site=oslo, room=4")
 	b.click("Set its labels")
 	b.see("room=4 site=oslo")

@@ -140,7 +140,7 @@ function showActs(element, u, at, act, load) {
   }
   fill(element,
     u.if_cancelled && button(`Cancel: ${u.if_cancelled.effect}`, async () => {
-      if (await confirm('Cancel this update?', [`After the cancel ${u.if_cancelled.effect}.`], 'Cancel the update', 'danger')) {
+      if (await confirm('Cancel this update?', [`Then ${u.if_cancelled.effect}.`], 'Cancel the update', 'danger')) {
         await send('POST', `${at}/cancel`)
         await load()
       }
