@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -195,11 +196,21 @@ func requestError(err error) string {
 
 // handshakeError is the error.type of a handshake.
 func handshakeError(err error) string {
-	switch {
-	case err == nil:
+	if err == nil {
 		return ""
-	case errors.Is(err, lwm2m.ErrUnknownIdentity):
+	}
+	if errors.Is(err, lwm2m.ErrUnknownIdentity) {
 		return "unknown_identity"
+	}
+	// The other causes have no errors that can be compared.
+	text := err.Error()
+	for _, kind := range []struct{ part, name string }{
+		{"unknown PSK identity", "unknown_identity"}, {"keys differ", "wrong_key"}, {"peer sent alert", "refused_by_peer"},
+		{"x509:", "certificate"}, {"tls: bad certificate", "refused_by_peer"}, {"no answer within", "timeout"},
+	} {
+		if strings.Contains(text, kind.part) {
+			return kind.name
+		}
 	}
 	return other
 }

@@ -2,6 +2,8 @@ package telemetry_test
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -14,11 +16,13 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/firmwaretest"
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/firmware/telemetry"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 var encoder = attribute.DefaultEncoder()
@@ -207,4 +211,25 @@ func TestGlobals(t *testing.T) {
 	require.NoError(t, tel.Close())
 	_, err = telemetry.New(telemetry.Config{MaxImages: -1})
 	require.Error(t, err)
+}
+
+// TestHandshakes: the causes of handshakes that fail are counted apart.
+func TestHandshakes(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	tel, err := telemetry.New(telemetry.Config{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+	require.NoError(t, err)
+	defer tel.Close()
+	for _, text := range []string{
+		"unknown PSK identity", "keys differ", "handshake error: x509: certificate signed by unknown authority",
+		"peer sent alert: bad certificate: handshake error", "no answer within 30s: i/o timeout", "what a stranger sends",
+	} {
+		tel.ServerHooks().Handshake(lwm2m.TransportDTLS, netip.AddrPort{}, lwm2m.Identity{}, errors.New(text))
+	}
+	tel.ServerHooks().Handshake(lwm2m.TransportDTLS, netip.AddrPort{}, lwm2m.Identity{}, nil)
+	w := &world{t: t, ctx: t.Context(), reader: reader}
+	of := ",otago.transport=coaps"
+	require.Equal(t, map[string]int64{
+		"error.type=unknown_identity" + of: 1, "error.type=wrong_key" + of: 1, "error.type=certificate" + of: 1,
+		"error.type=refused_by_peer" + of: 1, "error.type=timeout" + of: 1, "error.type=other" + of: 1, "otago.transport=coaps": 1,
+	}, w.metrics()["otago.handshakes"])
 }
