@@ -23,9 +23,9 @@ import (
 // Packages that share a budget are named together. Constants and variables are listed in the golden
 // files, and not counted.
 var budgets = map[string]int{
-	"lwm2m":                     214,
+	"lwm2m":                     216,
 	"firmware/fsm":              84,
-	"firmware, firmware/device": 136,
+	"firmware, firmware/device": 137,
 }
 
 // TestAPI compares the exported API of each package with its file in api: one line for each

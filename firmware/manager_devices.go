@@ -89,6 +89,15 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	return k
 }
 
+// Trace is Trace of the lwm2m.Server, for a device that belongs to this manager; else the error is
+// store.ErrNotFound.
+func (m *Manager) Trace(endpoint string, config lwm2m.TraceConfig) (*lwm2m.Trace, error) {
+	if !m.owns(endpoint) {
+		return nil, store.ErrNotFound
+	}
+	return m.srv.Trace(endpoint, config)
+}
+
 // Watch is Watch of the lwm2m.Server, with the events of the devices that belong to this manager.
 func (m *Manager) Watch(fn func(lwm2m.RegistrationEvent)) (stop func()) {
 	return m.srv.Watch(func(e lwm2m.RegistrationEvent) {

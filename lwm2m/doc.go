@@ -73,7 +73,8 @@
 //
 // A Register, a De-register and the expiry of a registration are info lines; a refusal is a
 // warning, or an info line if its sender is not known. Keys are never logged. [ServerHooks] are
-// functions for metrics and traces.
+// functions for metrics and traces. [Server.Status] says how the server is, and [Server.Trace]
+// shows the messages of one device.
 //
 // # Client
 //

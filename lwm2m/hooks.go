@@ -127,6 +127,7 @@ func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (sto
 // handshakeFailed is called by the endpoint, and does not block.
 func (s *Server) handshakeFailed(t coap.Transport, addr netip.AddrPort, claimed string, err error) {
 	s.tally.failedHandshakes.Add(1)
+	s.traces.failed(t, addr, claimed, err)
 	if f := s.config.Hooks.Handshake; f != nil {
 		id := Identity{}
 		if claimed != "" {

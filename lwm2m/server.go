@@ -67,6 +67,7 @@ type Server struct {
 	hooks      hookCalls
 	tally      tally
 	trouble    trouble
+	traces     traces
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the
@@ -277,6 +278,7 @@ func (s *Server) leave() {
 	}
 	s.mu.Unlock()
 	if last {
+		s.traces.end(TraceEndServer)
 		s.guard("CredentialsWatcher.Watch", unwatch)
 		s.flushNow()
 		s.mu.Lock()

@@ -207,6 +207,7 @@ func (s *Server) end(d *device, kind EventKind, at time.Time) {
 // associationClosed is called by the endpoint when a peer on DTLS, TCP or TLS is gone. The
 // registration stays: the device comes back with a Register or an Update on another association.
 func (s *Server) associationClosed(p coap.Peer) {
+	s.traces.closed(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.table.byPeer.Get(p); d != nil {
@@ -217,6 +218,7 @@ func (s *Server) associationClosed(p coap.Peer) {
 
 // locate records that d is reachable at peer. s.mu is held.
 func (s *Server) locate(d *device, peer coap.Peer) {
+	s.traces.located(d.endpoint, peer)
 	if displaced := s.table.locate(d, peer); displaced != nil {
 		s.log.Warn("two endpoints at one address", slog.Any("address", peer.Addr),
 			slog.String("endpoint", d.endpoint), slog.String("displaced", displaced.endpoint))

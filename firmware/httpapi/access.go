@@ -26,6 +26,9 @@ const (
 	ReadRollouts  Action = "rollouts:read"
 	WriteRollouts Action = "rollouts:write" // create, edit, delete, add a device, and each order
 
+	ReadTraces  Action = "traces:read"  // messages of a device, with the values in them
+	WriteTraces Action = "traces:write" // begin and end a trace
+
 	ReadResources  Action = "resources:read"  // ask a device for values: read, discover, observe
 	WriteResources Action = "resources:write" // change a device: write, execute, create, delete
 )

@@ -125,7 +125,7 @@ func TestAccess(t *testing.T) {
 		"GET devices/{endpoint}/resources": {query: "?path=/3/0/3"}, "PUT devices/{endpoint}/resources": {body: values},
 		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {body: values},
 		"POST devices/{endpoint}/resources/...": {}, "DELETE devices/{endpoint}/resources/...": {},
-		"GET devices/{endpoint}/requests/{request}": {}, "DELETE devices/{endpoint}/requests/{request}": {},
+		"GET devices/{endpoint}/requests/{request}": {}, "GET devices/{endpoint}/trace": {}, "POST devices/{endpoint}/trace": {body: "{}"}, "DELETE devices/{endpoint}/trace": {}, "DELETE devices/{endpoint}/requests/{request}": {},
 		"GET updates": {}, "GET counts": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
 		"POST updates/{update}/served": {}, "GET events": {}, "GET status": {},
@@ -224,7 +224,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table, except those that need no credentials.
-	require.Equal(t, 43, func() (n int) {
+	require.Equal(t, 46, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			for _, call := range route.calls {
 				if !call.public {

@@ -29,6 +29,9 @@
 //	PUT    /api/v1/devices/{endpoint}/resources/...  body: application/json; replaces an instance, a resource or a resource instance
 //	POST   /api/v1/devices/{endpoint}/resources/...  creates an instance, writes part of one, or executes a resource
 //	DELETE /api/v1/devices/{endpoint}/resources/...  deletes an instance or a resource instance
+//	POST   /api/v1/devices/{endpoint}/trace          body: {"seconds": 60, "messages": 500, "bytes": 1048576}; begins a trace of its CoAP messages
+//	GET    /api/v1/devices/{endpoint}/trace          its messages; with Accept: text/event-stream server-sent events, ?after
+//	DELETE /api/v1/devices/{endpoint}/trace          ends it; it can be read for 10 minutes
 //	GET    /api/v1/devices/{endpoint}/requests/{request}    the answer to a request with ?wait=false
 //	DELETE /api/v1/devices/{endpoint}/requests/{request}    ends it, if it still waits
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
@@ -459,6 +462,25 @@
 //	counts    counts: {"time": "...", "devices": {"all": 840, "registered": 700, "asleep": 90,
 //	          "silent": 10, "not_registered": 40}, "updates": {"active": 12, "failed": 3, ...},
 //	          "rollouts": {"running": 1, ...}}; at first, and when they have changed               devices:read, updates:read, rollouts:read
+//
+// # Traces
+//
+// POST .../trace begins a trace of a device's CoAP messages, which ends by itself: after seconds
+// (60; at most 600), with so many messages (500; at most 5000), or bytes of memory (1 MiB; at most
+// 8 MiB). The device need not be registered: a Register of its name begins with it. Four devices
+// are traced at once at most; further ones get 503, and a device that is traced already 409.
+//
+// GET .../trace answers with {"endpoint", "started", "until", "ended", "end_reason", "count",
+// "messages": [...]}, and with Accept: text/event-stream sends each message as an event whose id is
+// its number, and at last an event of type end with the trace without its messages. An ended trace
+// can be read for ten minutes, or until the device has another one. A message is such as
+//
+//	{"n": 3, "time": "...", "direction": "out", "kind": "message", "transport": "coap", "remote": "10.0.0.2:5683", "local": "10.0.0.1:5683",
+//	 "type": "CON", "code": "0.01", "name": "GET", "message_id": 7, "token": "63af...", "options": [{"name": "Uri-Path", "value": "3"}],
+//	 "bytes": 21, "format": "", "payload": "", "cut": false, "note": ""}
+//
+// kind is message, retransmission, duplicate or dropped; or moved, handshake or closed, which are
+// no messages. [lwm2m.TraceEntry] says what they mean, and which secrets are not shown.
 //
 // # Status
 //

@@ -140,6 +140,7 @@ type api struct {
 	monitor  monitor
 	hub      hub
 	owners   owners
+	traces   traces
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
@@ -236,6 +237,7 @@ type manager interface {
 	Model(endpoint string, object uint16) (*lwm2m.ObjectModel, bool)
 	Status(ctx context.Context) firmware.Status
 	Watch(fn func(lwm2m.RegistrationEvent)) (stop func())
+	Trace(endpoint string, config lwm2m.TraceConfig) (*lwm2m.Trace, error)
 }
 
 // repository is the part of [firmware.Repository] that the handler uses.

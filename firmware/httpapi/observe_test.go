@@ -48,11 +48,14 @@ func (p *pipeWriter) Flush()                           { p.WriteHeader(http.Stat
 func (p *pipeWriter) SetReadDeadline(time.Time) error  { return nil }
 func (p *pipeWriter) SetWriteDeadline(time.Time) error { return nil }
 
-// stream opens an event stream at a path below /api/v1/.
-func (l *lab) stream(path string) *observed {
+// stream opens an event stream at a path below /api/v1/; header holds pairs of names and values.
+func (l *lab) stream(path string, header ...string) *observed {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(l.t.Context())
 	r := httptest.NewRequestWithContext(ctx, "GET", "/api/v1/"+path, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
 	reader, writer := io.Pipe()
 	w := &pipeWriter{ResponseRecorder: httptest.NewRecorder(), w: writer, wrote: make(chan int, 1)}
 	done := make(chan struct{})

@@ -128,6 +128,11 @@ func (a *api) singles() []route {
 			http.MethodPost:   {action: WriteResources, query: write, serve: a.postResources},
 			http.MethodDelete: {action: WriteResources, query: []string{"timeout", "wait"}, serve: a.deleteResources},
 		}},
+		{"devices/{endpoint}/trace", map[string]*call{
+			http.MethodGet:    {action: ReadTraces, query: []string{"after"}, serve: a.getTrace},
+			http.MethodPost:   {action: WriteTraces, contentType: applicationJSON, serve: a.startTrace},
+			http.MethodDelete: {action: WriteTraces, serve: a.stopTrace},
+		}},
 		{"devices/{endpoint}/requests/{request}", map[string]*call{
 			http.MethodGet:    {action: ReadResources, serve: a.getRequest},
 			http.MethodDelete: {action: WriteResources, serve: a.deleteRequest},

@@ -164,9 +164,16 @@ func (a *association) writeEmpty(typ messageType, mid uint16) {
 	a.write(appendEmpty(b[:0], typ, mid))
 }
 
-func (a *association) write(record []byte) {
-	if err := a.link.write(a, record); err != nil {
+func (a *association) write(record []byte) { a.writeAs(TraceMessage, record) }
+
+// writeAs sends a record, which a trace shows as kind.
+func (a *association) writeAs(kind TraceKind, record []byte) {
+	err := a.link.write(a, record)
+	if err != nil {
 		a.e.log.Debug("coap: write failed", "address", a.peer.Addr, "error", err)
+	}
+	if t := a.e.tracer.Load(); t != nil && !a.stream() {
+		a.traceOut(*t, kind, record, err)
 	}
 }
 

@@ -42,6 +42,7 @@ type Endpoint struct {
 	gate        gate
 	underway    underway // exchanges of ours, and requests in service
 	lastID      atomic.Uint64
+	tracer      atomic.Pointer[Tracer] // nil: nothing is traced
 
 	closing chan struct{} // closed by Close
 

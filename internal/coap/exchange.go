@@ -97,7 +97,7 @@ func (x *exchange) expire() {
 
 // resend sends the message of x once more. a.mu is held.
 func (a *association) resend(x *exchange) {
-	a.write(x.record)
+	a.writeAs(TraceRetransmission, x.record)
 	if f := a.e.config.Hooks.Retransmitted; f != nil {
 		f(a.peer)
 	}

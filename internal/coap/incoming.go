@@ -96,12 +96,14 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		id = a.dedupID(p)
 		again, seen := a.dedup().begin(id, now, p.spare())
 		if seen {
+			a.traceIn(TraceDuplicate, m, p.n)
 			if len(again) > 0 {
-				a.write(again)
+				a.writeAs(TraceRetransmission, again)
 			}
 			return false
 		}
 	}
+	a.traceIn(TraceMessage, m, p.n)
 	if !a.link.accepting() {
 		e.refuse(a, m, id)
 		return false
@@ -114,6 +116,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		e.timers.setAt(&in.timer, now+e.config.AckDelay)
 	}
 	if !e.admit(a, in) {
+		a.traceIn(TraceDropped, &in.p.msg, in.p.n)
 		in.settle()
 		e.turnAway(a, m, id)
 		in.free()

@@ -62,6 +62,9 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 	now := e.timers.now()
 	a.heard.Store(int64(now))
 	m := &p.msg
+	if !isRequest(m.code) && (!isResponse(m.code) || m.refused != 0) {
+		a.traceIn(TraceMessage, m, p.n) // else when it is known whether it is a duplicate
+	}
 	switch {
 	case m.typ == acknowledgement && m.code == Empty:
 		a.mu.Lock()
@@ -132,12 +135,14 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 		id = a.dedupID(p)
 		var b [headerSize]byte
 		if again, seen := a.dedup().begin(id, now, b[:0]); seen {
+			a.traceIn(TraceDuplicate, m, p.n)
 			if len(again) > 0 {
-				a.write(again)
+				a.writeAs(TraceRetransmission, again)
 			}
 			return false
 		}
 	}
+	a.traceIn(TraceMessage, m, p.n)
 	a.mu.Lock()
 	known, kept := a.answered(p)
 	var notified *Observation

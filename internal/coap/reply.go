@@ -15,6 +15,7 @@ func (in *incoming) reply(resp *Response) {
 	unserved := in.unserved || resp != nil && resp.Soon && !in.hasBlock1 // after Block1 the upload is gone
 	if unserved && !acked && !in.a.stream() {
 		in.abandonObserver()
+		in.a.traceIn(TraceDropped, m, in.p.n)
 		in.e.turnAway(in.a, m, in.id)
 		return
 	}

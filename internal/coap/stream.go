@@ -157,6 +157,7 @@ func (s *stream) take(p *packet) (kept bool, err error) {
 	case m.code == Empty:
 		return false, nil // keeps the connection alive
 	case class(m.code) == signalClass:
+		s.a.traceIn(TraceMessage, m, p.n)
 		return false, s.signal(m)
 	case s.peer.Load() == nil:
 		return false, s.tooEarly()
@@ -188,6 +189,9 @@ func (s *stream) write(_ *association, record []byte) error {
 	}
 	s.unwritten += len(record)
 	s.backlog = append(s.backlog, record...)
+	if t := s.e.tracer.Load(); t != nil && s.a != nil {
+		s.a.traceOut(*t, TraceMessage, record, nil)
+	}
 	if s.flushed == nil {
 		s.flushed = make(chan struct{})
 		go s.flush()
