@@ -264,7 +264,7 @@ func TestTrial(t *testing.T) {
 		t.Skip("it takes a minute or two")
 	}
 	out, err := play(t, t.Context(), "-trial", "4", "-devices", "100", "-at-a-time", "40", "-failing", "0.06", "-rolling-back", "0.05",
-		"-silent", "0.05", "-asleep", "0.1", "-sleep", "5s", "-timeout", "5m")
+		"-silent", "0.05", "-asleep", "0.1", "-sleep", "5s", "-download", "1s", "-timeout", "5m")
 	t.Log(out)
 	require.NoError(t, err, out)
 	require.Regexp(t, `trip 1: `, out)
