@@ -13,6 +13,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/internal/pgtest"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/postgres"
 )
@@ -20,7 +21,7 @@ import (
 // TestPlans lists some of many updates and devices: the database reads the rows of one index, and
 // not more than a page has.
 func TestPlans(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || testkit.Race {
 		t.Skip("50,000 records are not short")
 	}
 	pool, err := openPool(pgtest.Start(t, "fsync=off", "autovacuum=off").URL())

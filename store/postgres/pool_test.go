@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/pgtest"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/postgres"
 	"github.com/otago-iot/otago/store/storetest"
@@ -21,7 +22,7 @@ import (
 // TestPooler runs the suite through a pooler in transaction mode, which gives each transaction
 // another connection.
 func TestPooler(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || testkit.Race {
 		t.Skip("the whole suite once more is not short")
 	}
 	server := pgtest.Start(t, "fsync=off")
