@@ -24,6 +24,7 @@ import * as api from './api.js'
 import { h, fill, text } from './dom.js'
 import { count, span, timesAreUTC, writeTimes } from './format.js'
 import { startSearch } from './search.js'
+import { askForToken } from './signin.js'
 import * as device from './views/device.js'
 import * as fleet from './views/fleet.js'
 import * as images from './views/images.js'
@@ -250,34 +251,6 @@ api.onConnection((up, at) => {
   ticking = setInterval(says, 500)
 })
 
-// Signing in.
-
-api.onUnauthenticated((wrong) => new Promise((resolve) => {
-  const dialog = h('dialog', { 'aria-labelledby': 'sign-in-title' })
-  if (api.signInPage) {
-    fill(dialog, h('h2', { id: 'sign-in-title' }, 'You are signed out'), h('p', null, h('a', { href: api.signInPage }, 'Sign in'), ', then come back to this view.'))
-  } else {
-    const field = h('input', { type: 'password', id: 'token', autocomplete: 'current-password', required: true, 'aria-describedby': 'token-note' })
-    fill(dialog, h('form', {
-      method: 'dialog',
-      onsubmit: (e) => {
-        e.preventDefault()
-        dialog.close()
-        dialog.remove()
-        resolve(field.value.trim())
-      },
-    },
-    h('h2', { id: 'sign-in-title' }, `Sign in to ${api.serverName}`),
-    wrong && h('p', { class: 'refusal', role: 'alert' }, 'The server does not know this token.'),
-    h('label', { for: 'token' }, 'Token of an operator'), field,
-    h('p', { id: 'token-note', class: 'note' }, 'It stays in this tab until you close it.'),
-    h('button', { type: 'submit', class: 'primary' }, 'Sign in')))
-  }
-  dialog.addEventListener('cancel', (e) => e.preventDefault())
-  document.body.append(dialog)
-  dialog.showModal()
-}))
-
 // Keys: / to search, j and k from row to row, Enter follows the focused link as links do.
 
 document.addEventListener('keydown', (e) => {
@@ -330,5 +303,6 @@ fill(document.getElementById('foot'), times, signOut, h('a', { href: `${api.base
 signOut.hidden = !api.hasToken()
 
 startSearch()
+api.onUnauthenticated(askForToken)
 window.addEventListener('hashchange', route)
 route().then(() => { signOut.hidden = !api.hasToken() })
