@@ -20,6 +20,9 @@ export function startSearch() {
   const list = document.getElementById('search-list')
   let current = new AbortController()
   let timer
+  let picked = false // by an arrow; else the first one is chosen, also when it comes last
+  let running = Promise.resolve()
+  let searched = ''
 
   const close = () => {
     current.abort()
@@ -38,10 +41,13 @@ export function startSearch() {
     }
   }
 
-  async function search() {
+  const search = () => { running = find() }
+  async function find() {
+    picked = false
     current.abort()
     current = new AbortController()
     const { signal } = current
+    searched = field.value
     const contains = field.value.trim()
     if (!contains) {
       close()
@@ -58,7 +64,7 @@ export function startSearch() {
       fill(list, rows, rows.length === 0 && h('li', { class: 'note', role: 'presentation' }, left > 0 ? 'Searching' : refused || `Nothing has ${contains} in its name.`))
       list.hidden = false
       field.setAttribute('aria-expanded', 'true')
-      if (rows.length > 0 && !options().some((o) => o.getAttribute('aria-selected') === 'true')) choose(rows[0])
+      if (rows.length > 0 && !picked) choose(rows[0])
     }
     await Promise.all(kinds.map(async ([kind, address, view], i) => {
       try {
@@ -96,6 +102,7 @@ export function startSearch() {
     }
     if (e.key !== 'ArrowDown' && e.key !== 'ArrowUp') return
     e.preventDefault()
+    picked = true
     const all = options()
     const at = all.findIndex((o) => o.getAttribute('aria-selected') === 'true')
     choose(all[(at + (e.key === 'ArrowDown' ? 1 : all.length - 1)) % all.length])
@@ -103,12 +110,12 @@ export function startSearch() {
   form.addEventListener('submit', async (e) => {
     e.preventDefault()
     clearTimeout(timer)
-    let chosen = options().find((o) => o.getAttribute('aria-selected') === 'true')
-    if (!chosen || list.hidden) {
-      await search()
-      chosen = options()[0]
-    }
-    if (chosen) open(chosen)
+    const selected = () => options().find((o) => o.getAttribute('aria-selected') === 'true')
+    if (searched !== field.value || list.hidden) search()
+    // A name in full is often found long before all the others were looked through.
+    if (!picked) await Promise.race([running, new Promise((resolve) => setTimeout(resolve, 500))])
+    if (!selected()) await running
+    if (selected()) open(selected())
   })
   list.addEventListener('mousedown', (e) => e.preventDefault()) // the field keeps the focus
   list.addEventListener('click', (e) => {
