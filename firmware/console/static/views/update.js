@@ -124,9 +124,10 @@ function progressText(u, rate) {
 }
 
 function showSteps(element, u) {
-  const at = u.phase === 'ended' ? phases.length : phases.indexOf(u.phase)
+  element.hidden = u.outcome !== '' // an update that has ended need not have been in each of them
+  const at = phases.indexOf(u.phase)
   fill(element, phases.map((p, i) => h('li', { class: i < at ? 'done' : i === at ? 'now' : 'next', 'aria-current': i === at ? 'step' : null }, p)),
-    h('li', { class: u.outcome ? 'now' : 'next', 'aria-current': u.outcome ? 'step' : null }, u.outcome ? outcome(u.outcome) : 'ended'))
+    h('li', { class: 'next' }, 'ended'))
 }
 
 function showActs(element, u, at, act, load) {

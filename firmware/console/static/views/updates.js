@@ -66,7 +66,7 @@ export function updateTable(label, without = []) {
   const versions = (u) => !u.damaged && [u.old_version && [name(u.old_version), ' to '], name(u.version)]
   const element = table([
     { title: 'Device', cell: (u) => to(u, name(u.endpoint ?? u.id)) },
-    { title: 'Version', cell: (u) => (without.includes('Device') ? to(u, versions(u) || u.id) : versions(u)) },
+    { title: 'Version', class: 'versions', cell: (u) => (without.includes('Device') ? to(u, versions(u) || u.id) : versions(u)) },
     { title: 'Outcome', cell: (u) => !u.damaged && outcome(u.outcome) },
     { title: 'Why', cell: why },
     { title: 'Changed', class: 'nowrap', of: (u) => u.updated, cell: (u) => when(u.updated) },
