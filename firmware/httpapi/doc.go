@@ -252,7 +252,7 @@
 //	 "members": {"waiting": 4710, "active": 1, "succeeded": 0, "failed": 0, "rolled_back": 0, "skipped": 0},
 //	 "places": {"transferring": 1, "ready": 0, "installing": 0, "away": 0, "missing": 0},
 //	 "waiting": {"examined": 2000, "reasons": {"stage": 2000}},
-//	 "orders": [{"order": "pause", "effect": "1 that do not install yet wait before they install, 4710 never start until you resume"}, ...],
+//	 "orders": [{"order": "pause", "effect": "1 that does not install yet waits before it installs, 4710 never start until you resume"}, ...],
 //	 "concurrency": 100, "rate": 60, ..., "lines": 4, "created": "...", "started": "...", "ended": null}
 //
 // followed by the fields that made it, with their defaults. reason is a sentence; until is when

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -31,15 +32,18 @@ func Effects(r Rollout) (list []Effect) {
 	case fsm.StateDraft:
 		if m.Filled && total.Waiting > 0 && time.Now().Before(m.Plan.EndAt) {
 			first := m.Plan.Ceilings(total.Targets())[0]
-			add(ActionStart, count(first, "may start"), count(total.Waiting-min(first, total.Waiting), "wait for the next stages"))
+			rest := total.Waiting - min(first, total.Waiting)
+			add(ActionStart, count(first, "may start", "may start"), count(rest, "waits for the next stages", "wait for the next stages"))
 		}
 	case fsm.StateRunning:
 		before := total.Active - m.Slots.Installing
-		add(ActionPause, count(m.Slots.Installing, "running finish"), count(before, "that do not install yet wait before they install"),
-			count(total.Waiting, "never start until you resume"))
+		add(ActionPause, count(m.Slots.Installing, "running finishes", "running finish"),
+			count(before, "that does not install yet waits before it installs", "that do not install yet wait before they install"),
+			count(total.Waiting, "never starts until you resume", "never start until you resume"))
 	case fsm.StatePaused:
-		add(ActionResume, count(total.Active-m.Slots.Installing, "that wait may install"), count(total.Waiting, "may start in their turn"),
-			count(m.Since.Bad, "bad until now do not count any more"))
+		add(ActionResume, count(total.Active-m.Slots.Installing, "that waits may install", "that wait may install"),
+			count(total.Waiting, "may start in its turn", "may start in their turn"),
+			count(m.Since.Bad, "bad until now does not count any more", "bad until now do not count any more"))
 	}
 	if next := m.Stage + 1; next < len(m.Plan.Stages) &&
 		(m.State == fsm.StateRunning && m.StageState == fsm.StageGate || m.State == fsm.StatePaused && m.Reason == fsm.ReasonStage) {
@@ -51,27 +55,28 @@ func Effects(r Rollout) (list []Effect) {
 		if err != nil || stopped(m, cancels) {
 			continue
 		}
-		parts := []string{fmt.Sprintf("%d running finish", finish), count(never, "never start")}
+		parts := []string{cmp.Or(count(finish, "running finishes", "running finish"), "none finishes")}
 		if cancels {
-			cancelled := total.Active - finish
-			parts = []string{fmt.Sprintf("%d running finish", finish), count(cancelled, "are cancelled"), count(total.Waiting, "never start")}
+			parts = append(parts, count(total.Active-finish, "is cancelled", "are cancelled"))
+			never = total.Waiting
 		}
+		parts = append(parts, count(never, "never starts", "never start"))
 		add(ActionStop, append(parts, "it cannot be undone")...)
 		list[len(list)-1].Cancels = cancels
 	}
 	ended := m.State == fsm.StateEnded
 	if m.State != fsm.StateStopping && (!ended || m.Reason == fsm.ReasonDone && time.Now().Before(m.Plan.EndAt)) {
 		for _, again := range []struct {
-			n        int
-			outcomes []Outcome
-			text     string
+			n         int
+			outcomes  []Outcome
+			one, more string
 		}{
-			{total.Failed, []Outcome{OutcomeFailed, OutcomeTimedOut}, "that failed or timed out try again"},
-			{total.RolledBack, []Outcome{OutcomeRolledBack}, "that rolled back try again"},
-			{total.Skipped, []Outcome{OutcomeSkipped}, "that were skipped are looked at again"},
+			{total.Failed, []Outcome{OutcomeFailed, OutcomeTimedOut}, "that failed or timed out tries again", "that failed or timed out try again"},
+			{total.RolledBack, []Outcome{OutcomeRolledBack}, "that rolled back tries again", "that rolled back try again"},
+			{total.Skipped, []Outcome{OutcomeSkipped}, "that was skipped is looked at again", "that were skipped are looked at again"},
 		} {
 			if again.n > 0 {
-				add(ActionRetry, count(again.n, again.text))
+				add(ActionRetry, count(again.n, again.one, again.more))
 				list[len(list)-1].Outcomes = again.outcomes
 			}
 		}
@@ -83,11 +88,14 @@ func Effects(r Rollout) (list []Effect) {
 }
 
 // count returns a part of a sentence, or "" for none.
-func count(n int, what string) string {
-	if n <= 0 {
+func count(n int, one, more string) string {
+	switch {
+	case n <= 0:
 		return ""
+	case n == 1:
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %s", n, what)
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 func joined(parts []string) string {

@@ -174,6 +174,7 @@ func (b *tab) shot(name string) {
 	if dir == "" {
 		return
 	}
+	eval[chromedp.Void](b, "window.scrollTo(0, 0)")
 	data := run(b, chromedp.FullScreenshot(100))
 	require.NoError(b.t, os.MkdirAll(dir, 0o755))
 	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644))

@@ -147,10 +147,10 @@ func TestNewRollout(t *testing.T) {
 	b.see("Choose an image")
 	b.choose("Image", "0.9.0")
 	b.see("No device would get this image; 13 are skipped.")
-	b.see("13 their version is higher or cannot be compared")
+	b.see("13 with a version that is higher or cannot be compared")
 	b.choose("Image", "1.1.0")
 	b.see("12 devices would get this image; 1 is skipped.")
-	b.see("1 run this version already current")
+	b.see("1 with this version already current")
 	b.see("Those of the server: 1 (watched for 10m), then 1% (watched for 10m), then 10% (watched for 10m), then all.")
 	b.look("rollout-new")
 

@@ -52,6 +52,7 @@ type world struct {
 // newWorld starts a server whose page and API are below a prefix, such as "" or "/ops".
 func newWorld(t *testing.T, prefix string) *world {
 	t.Helper()
+	chromium(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &world{t: t, db: memory.New(), network: simnet.New(1), ctx: ctx}
 	images, err := firmware.OpenRepository(t.TempDir(), w.db, firmware.RepositoryConfig{})

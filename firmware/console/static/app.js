@@ -223,6 +223,7 @@ const countImages = api.throttle(async () => {
   const page = await api.get('images?limit=1000')
   text(numbers.images, `${count(page.items.length)}${page.next ? '+' : ''}`)
 }, 5000)
+document.addEventListener('images', countImages) // a view has uploaded or deleted one
 
 // The line about the connection.
 

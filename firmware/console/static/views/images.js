@@ -26,6 +26,10 @@ export async function show(context) {
   const list = h('div')
   const pages = h('div')
 
+  const changed = async () => {
+    document.dispatchEvent(new Event('images'))
+    await load()
+  }
   const load = async () => {
     const [page, fleet, updated] = await Promise.all([
       get(`images${query({ limit: 50, cursor: asked.get('cursor'), contains })}`, { signal }), get('fleet', { signal }), get('counts', { signal }),
@@ -47,11 +51,11 @@ export async function show(context) {
     const n = versions.get(i.version) ?? 0
     if (!(await confirm(`Delete ${titleOf(i)}?`, `Its ${bytes(i.size)} go, and no update can bring it to a device until it is uploaded again. ${n > 0 ? `${many(n, 'device that runs it goes on', 'devices that run it go on')}. ` : ''}It cannot be undone.`, 'Delete it', 'danger'))) return
     await send('DELETE', at, undefined, { signal })
-    await load()
+    await changed()
   })
 
   await load()
-  fill(root, list, pages, uploadForm(context, load))
+  fill(root, list, pages, uploadForm(context, changed))
   const again = throttle(load, 2000)
   context.live({}, { counts: true, begun: again, event: again })
   const timer = setInterval(() => { if (!document.hidden) again() }, 30_000) // no event tells of an image
@@ -85,7 +89,7 @@ function teach() {
     h('pre', null, 'curl -H \'Content-Type: application/octet-stream\' --data-binary @firmware.bin \'http://127.0.0.1:8080/api/v1/images?name=sensor&version=1.1.0\''))
 }
 
-function uploadForm(context, load) {
+function uploadForm(context, changed) {
   const f = form()
   const file = h('input', { type: 'file', required: true })
   const text = (props) => h('input', { maxlength: '255', spellcheck: 'false', autocapitalize: 'off', ...props })
@@ -117,7 +121,7 @@ function uploadForm(context, load) {
           }, current.signal)
           fill(moving, h('p', null, 'Stored ', name(titleOf(image)), `, ${bytes(image.size)}. SHA-256: `, h('code', null, image.sha256)))
           file.value = ''
-          await load()
+          await changed()
         } catch (problem) {
           fill(moving)
           if (problem.name === 'AbortError') fill(moving, h('p', { class: 'note' }, 'Cancelled. The server keeps nothing of it.'))

@@ -212,7 +212,7 @@ function placeholders(fields, plan) {
 }
 
 const skipped = {
-  already_current: 'run this version already', incompatible: 'the image is not made for them', not_comparable: 'their version is higher or cannot be compared',
+  already_current: 'with this version already', incompatible: 'for which the image is not made', not_comparable: 'with a version that is higher or cannot be compared',
 }
 
 // examples names a few of many devices.
@@ -257,8 +257,8 @@ function stageFields(f, changed) {
       const manual = h('input', { type: 'checkbox', id: `stage-${i}-manual`, checked: s.manual, onchange: (e) => { s.manual = e.target.checked } })
       return h('li', null, h('div', { class: 'fields', role: 'group', 'aria-label': `Stage ${i + 1}` },
         f.field(`stages[${i}].size`, `Stage ${i + 1}: devices in all`, input('size', { placeholder: '10 or 10%' })), f.field(`stages[${i}].soak`, 'Watched for', input('soak', { placeholder: '10m' })),
-        f.field(`stages[${i}].only`, 'Only devices with', input('only', { placeholder: 'canary=yes' })),
-        h('div', { class: 'check' }, manual, h('label', { for: `stage-${i}-manual` }, 'opened by an operator')),
+        f.field(`stages[${i}].only`, 'Only devices with', input('only', { placeholder: 'canary=yes' }))),
+      h('div', { class: 'check' }, manual, h('label', { for: `stage-${i}-manual` }, 'opened by an operator'),
         list.length > 1 && h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove stage ${i + 1}`, onclick: () => { list.splice(i, 1); draw(true) } }, 'Remove')))
     }))
     if (tell) changed()
