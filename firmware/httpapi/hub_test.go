@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,7 @@ func TestHub(t *testing.T) {
 			b.watcher(lwm2m.RegistrationEvent{Kind: lwm2m.EventUpdated, Registration: lwm2m.Registration{Endpoint: fmt.Sprint("e", i)}})
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		text := all.Body.String()
 		require.Equal(t, maxChanges, strings.Count(text, `"change":"registered"`))
 		require.Equal(t, 1, strings.Count(text, `"more":150`))
@@ -158,9 +160,12 @@ func TestKindsAskForTheirRights(t *testing.T) {
 			"?kinds=update&rollout=r":    {{Action: ReadRollouts, Rollout: "r"}},
 			"?kinds=counts,update":       {{Action: ReadDevices}, {Action: ReadUpdates}, {Action: ReadRollouts}},
 		} {
+			var mu sync.Mutex // guards the next two
 			var refused *Access
 			var asked []Access
 			a := newAPI(&busy{}, nil, func(_ *http.Request, access Access) error {
+				mu.Lock()
+				defer mu.Unlock()
 				asked = append(asked, access)
 				if refused != nil && *refused == access {
 					return errors.New("no")
@@ -172,15 +177,17 @@ func TestKindsAskForTheirRights(t *testing.T) {
 			require.Equal(t, http.StatusOK, w.Code)
 			require.Equal(t, needs, append([]Access(nil), asked[1:]...), query)
 			for _, need := range needs {
+				mu.Lock()
 				refused = &need
+				mu.Unlock()
 				late, leave := openStream(t, a, query)
 				synctest.Wait()
 				require.Equal(t, http.StatusForbidden, late.Code)
 				leave()
 			}
-			asked = nil
-			if refused != nil {
+			if len(needs) > 0 {
 				time.Sleep(16 * time.Second) // a heartbeat ends the first one
+				synctest.Wait()
 				require.Zero(t, a.streams.open)
 			}
 			stop()
