@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,10 +185,10 @@ func TestStatusFields(t *testing.T) {
 func TestHealthIsCheap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang, end := make(chan struct{}), make(chan struct{})
-		calls := 0
+		var calls atomic.Int32
 		m := &stated{is: firmware.Status{Running: true}}
 		watch := &monitor{manager: m, log: slog.New(slog.DiscardHandler), program: func() Program {
-			if calls++; calls == 1 {
+			if calls.Add(1) == 1 {
 				panic("at the first call")
 			}
 			<-hang
@@ -212,7 +213,7 @@ func TestHealthIsCheap(t *testing.T) {
 			require.Equal(t, http.StatusOK, ask(http.MethodGet, "/readyz"))
 			require.Equal(t, "program", watch.is.degraded[0].What)
 		}
-		require.Equal(t, 2, calls)
+		require.EqualValues(t, 2, calls.Load())
 		require.Equal(t, http.StatusMethodNotAllowed, ask(http.MethodPost, "/healthz"))
 		require.Equal(t, http.StatusNotFound, ask(http.MethodGet, "/statusz"))
 		close(hang)
