@@ -112,6 +112,7 @@ func TestHub(t *testing.T) {
 		all, leaveAll := openStream(t, a, "?kinds=device,counts")
 		one, leaveOne := openStream(t, a, "?kinds=device&endpoint=e7")
 		time.Sleep(hubPause)
+		synctest.Wait()
 		for i := range 250 {
 			b.watcher(lwm2m.RegistrationEvent{Kind: lwm2m.EventRegistered, Registration: lwm2m.Registration{Endpoint: fmt.Sprint("e", i)}})
 			b.watcher(lwm2m.RegistrationEvent{Kind: lwm2m.EventUpdated, Registration: lwm2m.Registration{Endpoint: fmt.Sprint("e", i)}})
