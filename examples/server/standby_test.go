@@ -148,6 +148,23 @@ func TestStoppedServer(t *testing.T) {
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
 
+// TestStandbyBeforeDatabase starts a standby before its database, and one that the database refuses.
+func TestStandbyBeforeDatabase(t *testing.T) {
+	notShort(t)
+	t.Parallel()
+	database := pgtest.Start(t, "fsync=off")
+	database.Kill()
+	standby := launchServer(t, "-data", t.TempDir(), "-store", database.URL(), "-standby")
+	require.Eventually(t, func() bool { return strings.Contains(standby.text(), "waits for the database") }, 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, database.Start())
+	standby.awaitListening()
+	require.Equal(t, 0, standby.stop(), standby.text())
+
+	refused := launchServer(t, "-data", t.TempDir(), "-store", strings.Replace(database.URL(), "/postgres?", "/elsewhere?", 1), "-standby")
+	<-refused.done
+	require.Contains(t, refused.text(), `database "elsewhere" does not exist`)
+}
+
 // TestDatabaseAway kills the database in the middle of updates, and brings it back later: the
 // server says that it cannot answer, devices stay registered, and each update goes on where it was.
 func TestDatabaseAway(t *testing.T) {

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/otago-iot/otago/examples/internal/backend"
@@ -86,6 +88,11 @@ func openPostgres(ctx context.Context, p storePlace, logger *slog.Logger) (backe
 		if p.read {
 			return postgres.New(pool, config)
 		}
+		if p.standby {
+			if err := reach(ctx, pool, logger); err != nil {
+				return nil, err
+			}
+		}
 		schema := config.Schema
 		if schema == "" {
 			schema = postgres.DefaultSchema
@@ -109,6 +116,28 @@ func openPostgres(ctx context.Context, p storePlace, logger *slog.Logger) (backe
 		return nil, err
 	}
 	return &pooledStore{db, pool}, nil
+}
+
+// reach waits until the database answers, so that a standby may start before it. It fails if the
+// database refuses the user, or does not exist.
+func reach(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) error {
+	for first := true; ; first = false {
+		err := pool.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && (strings.HasPrefix(refusal.Code, "28") || strings.HasPrefix(refusal.Code, "3D")) {
+			return err
+		}
+		if first {
+			logger.Warn("standby: waits for the database", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // gateOf returns the gate of a store, except in a test that shows what a server without one does.
