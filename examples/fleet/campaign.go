@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -232,7 +233,8 @@ func (p *pace) ended(u firmware.Update) {
 }
 
 // startAll starts the update of each device, unless an update of an earlier campaign is still
-// active.
+// active. Devices come in an order of their own, as in the field: that of their names would be the
+// order of the store's tables, and cheaper than what a program meets.
 func (s *server) startAll(ctx context.Context, image firmware.Image, c campaign, report *campaignReport) error {
 	request := c.request()
 	request.Image = image.ID
@@ -248,7 +250,7 @@ func (s *server) startAll(ctx context.Context, image firmware.Image, c campaign,
 	begin := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(starters)
-	for i := range s.role.Fleet.updated() {
+	for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(s.role.Fleet.updated()) {
 		if ctx.Err() != nil {
 			break
 		}
