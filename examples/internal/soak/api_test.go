@@ -185,17 +185,19 @@ func (w *watcher) stream(ctx context.Context, o *operator) error {
 		return err
 	}
 	defer response.Body.Close()
-	id := uint64(0)
+	id, named := uint64(0), false
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), ": ")
 		switch name {
 		case "id":
 			id, err = strconv.ParseUint(value, 10, 64)
+		case "event": // no line of the journal, such as that which says where the stream begins
+			named = true
 		case "data":
-			if id != 0 {
+			if id != 0 && !named {
 				err = w.event(id, value)
 			}
-			id = 0
+			id, named = 0, false
 		}
 		if err != nil {
 			return err
