@@ -148,7 +148,8 @@ func TestStoppedServer(t *testing.T) {
 	require.Equal(t, 0, standby.stop(), standby.text())
 }
 
-// TestStandbyBeforeDatabase starts a standby before its database, and one that the database refuses.
+// TestStandbyBeforeDatabase starts a standby before its database, and one that the database
+// refuses.
 func TestStandbyBeforeDatabase(t *testing.T) {
 	notShort(t)
 	t.Parallel()
