@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -233,6 +234,7 @@ func TestStopAnswers(t *testing.T) {
 		w.django.update("a", "2.0")
 		w.settle()
 		w.stop()
+		synctest.Wait() // Django notes the answer
 		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.requests())
 		w.start()
 		d.state(1)
