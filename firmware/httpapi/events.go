@@ -170,20 +170,21 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) (_ *stream, _ *
 // resumeAfter returns the sequence number after which the stream starts, or that it starts at the
 // end.
 func resumeAfter(r *http.Request, q query) (after uint64, end bool, err error) {
-	text := r.Header.Get("Last-Event-ID")
-	if text == "" {
-		text = q.get("after")
+	position := func(text string) {
+		if err == nil && text != "" {
+			if after, err = strconv.ParseUint(text, 10, 64); err != nil {
+				err = invalidQuery("after", "Last-Event-ID and after must be the id of an event; after may be end")
+			}
+			end = false
+		}
 	}
-	switch text {
-	case "":
-		return 0, false, nil
-	case "end":
-		return 0, true, nil
+	if asked := q.get("after"); asked == "end" {
+		end = true
+	} else {
+		position(asked)
 	}
-	if after, err = strconv.ParseUint(text, 10, 64); err != nil {
-		err = invalidQuery("after", "Last-Event-ID and after must be the id of an event; after may be end")
-	}
-	return after, false, err
+	position(r.Header.Get("Last-Event-ID"))
+	return after, end, err
 }
 
 // maxPiece is how much of the events a client accepts within a heartbeat, in bytes. Small pieces

@@ -136,6 +136,10 @@ func TestRolloutBodies(t *testing.T) {
 			require.Equal(t, field, requireProblem(t, m.get("/api/v1/rollouts/"+r.ID+"/"+query), http.StatusBadRequest, "invalid-query").Field, query)
 		}
 		requireProblem(t, m.do(http.MethodGet, "/api/v1/rollouts/"+r.ID+"/events", nil, "Accept", "text/event-stream", "Last-Event-ID", "99"), http.StatusConflict, "position")
+		for _, path := range []string{"/api/v1/events", "/api/v1/rollouts/" + r.ID + "/events"} { // the header counts, and hides no wrong parameter
+			a := m.do(http.MethodGet, path+"?after=x", nil, "Accept", "text/event-stream", "Last-Event-ID", "0")
+			require.Equal(t, "after", requireProblem(t, a, http.StatusBadRequest, "invalid-query").Field, path)
+		}
 		require.Equal(t, "endpoint", requireProblem(t, m.post("/api/v1/rollouts/"+r.ID+"/members", `{"endpoint":""}`), http.StatusBadRequest, "invalid-field").Field)
 		require.Equal(t, http.StatusOK, m.post("/api/v1/rollouts/"+r.ID+"/members", `{"endpoint":"a"}`).StatusCode, "it is a member already")
 		require.Equal(t, 2, m.seen(r.ID).Members["waiting"])
