@@ -122,7 +122,11 @@ func openPostgres(ctx context.Context, p storePlace, logger *slog.Logger) (backe
 // database refuses the user, or does not exist.
 func reach(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) error {
 	for first := true; ; first = false {
-		err := pool.Ping(ctx)
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // a host that is away may not even refuse
+			defer cancel()
+			return pool.Ping(ctx)
+		}()
 		if err == nil {
 			return nil
 		}
