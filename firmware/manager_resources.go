@@ -60,12 +60,9 @@ func changes(o lwm2m.Operation) bool {
 	}
 }
 
-// checkFree returns a *store.UpdateError if the endpoint has an active update.
+// checkFree returns a *store.UpdateError if the endpoint has an active update. It asks the store,
+// since an update may have no run yet, and a run may outlive the end of its update by a moment.
 func (m *Manager) checkFree(ctx context.Context, endpoint string) error {
-	if d := m.runOfEndpoint(endpoint); d != nil {
-		return &store.UpdateError{Err: store.ErrActive, ID: d.id}
-	}
-	// The update may be one that Start has just stored, or that waits for a Run.
 	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Endpoint: endpoint, Active: true, Limit: 1}) {
 		if err != nil {
 			return fmt.Errorf("firmware: looking for an active update: %w", err)
@@ -79,8 +76,8 @@ func (m *Manager) checkFree(ctx context.Context, endpoint string) error {
 // update that starts after its check reads the device after this request, and sees that the device
 // holds no package known to this server.
 func (m *Manager) beforeByHand(ctx context.Context, endpoint string) error {
-	if d := m.runOfEndpoint(endpoint); d != nil {
-		return &store.UpdateError{Err: store.ErrActive, ID: d.id}
+	if err := m.checkFree(ctx, endpoint); err != nil {
+		return err
 	}
 	if err := m.forget(ctx, endpoint, nil); err != nil {
 		return err

@@ -219,18 +219,19 @@ func (r *run) schedule(at time.Time) {
 	}
 }
 
-// ended starts the last action with the device, and removes the run.
+// ended removes the run, reports the end, and starts the last action with the device. A program that
+// hears of the end may start the next update, so the run goes first.
 func (r *run) ended(ctx context.Context, rec *Update, last fsm.Action) {
+	r.m.revoke(r.id)
+	r.m.release(r)
+	r.stop()
+	r.m.saver.remove(r)
 	r.m.hasEnded(ctx, rec)
 	if o := r.swapObservation(nil); last.Kind == fsm.ActionCancel {
 		r.m.cancelOnDevice(ctx, rec, last, o)
 	} else {
 		drop(o)
 	}
-	r.m.revoke(r.id)
-	r.m.release(r)
-	r.stop()
-	r.m.saver.remove(r)
 	if r.lacksFacts() {
 		r.m.readSoon(r.target)
 	}
