@@ -181,7 +181,8 @@ func (a *action) evict() {
 	a.end(errCrowded)
 }
 
-// close returns the place, and reports whether the action was open.
+// close returns the place, and reports whether the action was open. Who finds it closed may begin
+// the next action at once, so the call of ActionEnd is in line by then.
 func (a *action) close(err error) bool {
 	a.mu.Lock()
 	if a.over {
@@ -190,13 +191,13 @@ func (a *action) close(err error) bool {
 	}
 	a.over = true
 	a.place.leave()
+	a.hooks.end(err)
 	last := a.last
 	a.last = nil
 	a.mu.Unlock()
 	for _, fn := range last {
 		fn()
 	}
-	a.hooks.end(err)
 	return true
 }
 

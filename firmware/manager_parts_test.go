@@ -45,6 +45,35 @@ func TestSteps(t *testing.T) {
 	})
 }
 
+// TestActionsOverlap: an action gets its answer, and the update begins another action before all of
+// the first one is cleared away. The hooks hear of the end of the first before the second begins.
+func TestActionsOverlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls []string
+		note := func(what string, kind fsm.ActionKind) { calls = append(calls, what+" "+string(kind)) }
+		m := idleManager(t, ManagerConfig{Hooks: Hooks{
+			ActionStart: func(_ context.Context, _ Update, kind ActionKind) context.Context {
+				note("start", kind)
+				return nil
+			},
+			ActionEnd: func(_ context.Context, _ Update, kind ActionKind, _ error) { note("end", kind) },
+		}})
+		u := &Update{ID: "u"}
+		first := &action{m: m, hooks: m.actionHooks(t.Context(), u, ActionRead)}
+		clears := make(chan struct{})
+		first.atEnd(func() { <-clears })
+		go first.close(nil)
+		synctest.Wait()
+		first.giveUp() // returns at once, since it has ended
+		second := &action{m: m, hooks: m.actionHooks(t.Context(), u, ActionCancel)}
+		close(clears)
+		synctest.Wait()
+		second.giveUp()
+		synctest.Wait()
+		require.Equal(t, []string{"start read", "end read", "start cancel", "end cancel"}, calls)
+	})
+}
+
 // TestProgressIsSpaced: progress is reported at most four times in a second, except the last byte,
 // which is reported at once, and once.
 func TestProgressIsSpaced(t *testing.T) {

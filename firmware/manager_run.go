@@ -219,8 +219,8 @@ func (r *run) schedule(at time.Time) {
 	}
 }
 
-// ended removes the run, reports the end, and starts the last action with the device. A program that
-// hears of the end may start the next update, so the run goes first.
+// ended removes the run, reports the end, and starts the last action with the device. A program
+// that hears of the end may start the next update, so the run goes first.
 func (r *run) ended(ctx context.Context, rec *Update, last fsm.Action) {
 	r.m.revoke(r.id)
 	r.m.release(r)

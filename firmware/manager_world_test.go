@@ -74,12 +74,15 @@ func inWorldThatServes(t *testing.T, serve firmware.DeliveryConfig, config firmw
 		img, err := w.images.Add(ctx, store.Image{Name: "sensor", Version: newFW}, bytes.NewReader(make([]byte, 5000)))
 		require.NoError(t, err)
 		w.image = img
+		// After a failure too: if goroutines are left in the bubble, its panic hides the failure.
+		t.Cleanup(func() {
+			cancel()
+			w.stop()
+			w.devices.Wait()
+			require.NoError(t, w.db.Close())
+		})
 		w.start(w.db)
 		fn(w)
-		cancel()
-		w.stop()
-		w.devices.Wait()
-		require.NoError(t, w.db.Close())
 	})
 }
 
