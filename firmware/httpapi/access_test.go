@@ -147,7 +147,11 @@ func TestAccess(t *testing.T) {
 				if update == "nothing" {
 					of = update
 				}
-				path := strings.NewReplacer("{image}", f.image, "{update}", update, "{rollout}", of, "{endpoint}", endpoint, "...", "3/0/3").Replace(pattern)
+				below := "3/0/3"
+				if method == http.MethodDelete {
+					below = "3/0"
+				}
+				path := strings.NewReplacer("{image}", f.image, "{update}", update, "{rollout}", of, "{endpoint}", endpoint, "...", below).Replace(pattern)
 				body := call.body
 				if body == start {
 					body = fmt.Sprintf(start, endpoint, f.image)

@@ -420,19 +420,23 @@ func TestMethods(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	image := s.image("1.0.0")
 	for path, allow := range map[string]string{
-		"/api/v1/images":                    "GET, HEAD, OPTIONS, POST",
-		"/api/v1/images/" + image:           "DELETE, GET, HEAD, OPTIONS",
-		"/api/v1/devices":                   "GET, HEAD, OPTIONS",
-		"/api/v1/devices/x":                 "DELETE, GET, HEAD, OPTIONS",
-		"/api/v1/devices/x/resources":       "GET, HEAD, OPTIONS, PUT",
-		"/api/v1/devices/x/resources/3/0/3": "DELETE, GET, HEAD, OPTIONS, POST, PUT",
-		"/api/v1/updates":                   "GET, HEAD, OPTIONS, POST",
-		"/api/v1/updates/x":                 "DELETE, GET, HEAD, OPTIONS",
-		"/api/v1/updates/x/cancel":          "OPTIONS, POST",
-		"/api/v1/updates/x/hold":            "OPTIONS, POST",
-		"/api/v1/updates/x/release":         "OPTIONS, POST",
-		"/api/v1/updates/x/served":          "OPTIONS, POST",
-		"/api/v1/events":                    "GET, HEAD, OPTIONS",
+		"/api/v1/images":                                "GET, HEAD, OPTIONS, POST",
+		"/api/v1/images/" + image:                       "DELETE, GET, HEAD, OPTIONS",
+		"/api/v1/devices":                               "GET, HEAD, OPTIONS",
+		"/api/v1/devices/x":                             "DELETE, GET, HEAD, OPTIONS",
+		"/api/v1/devices/x/resources":                   "GET, HEAD, OPTIONS, PUT",
+		"/api/v1/devices/x/resources/3":                 "GET, HEAD, OPTIONS, POST",
+		"/api/v1/devices/x/resources/3/0":               "DELETE, GET, HEAD, OPTIONS, POST, PUT",
+		"/api/v1/devices/x/resources/3/0/3":             "GET, HEAD, OPTIONS, POST, PUT",
+		"/api/v1/devices/x/resources/3/0/6/0":           "DELETE, GET, HEAD, OPTIONS, PUT",
+		"/api/v1/devices/x/resources/3?attributes=true": "GET, HEAD, OPTIONS, POST, PUT",
+		"/api/v1/updates":                               "GET, HEAD, OPTIONS, POST",
+		"/api/v1/updates/x":                             "DELETE, GET, HEAD, OPTIONS",
+		"/api/v1/updates/x/cancel":                      "OPTIONS, POST",
+		"/api/v1/updates/x/hold":                        "OPTIONS, POST",
+		"/api/v1/updates/x/release":                     "OPTIONS, POST",
+		"/api/v1/updates/x/served":                      "OPTIONS, POST",
+		"/api/v1/events":                                "GET, HEAD, OPTIONS",
 	} {
 		a := s.do(http.MethodOptions, path, nil)
 		require.Equal(t, http.StatusNoContent, a.StatusCode, path)

@@ -158,7 +158,7 @@ func checkPosition(after, last uint64) error {
 // openStream sends the header of an event stream. The caller calls done when the stream has ended.
 func (a *api) openStream(w http.ResponseWriter, r *http.Request) (_ *stream, _ *http.Request, done func(), err error) {
 	w, r, done = door.Limit(w, r, a.config.Heartbeat, maxPiece)
-	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", eventStream)
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not buffer events
 	s := &stream{w: w, control: http.NewResponseController(w)}
 	if err := s.control.Flush(); errors.Is(err, http.ErrNotSupported) { // it sends the header

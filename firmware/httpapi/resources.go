@@ -183,8 +183,6 @@ func (a *api) replaceResources(w http.ResponseWriter, r *http.Request, req reque
 		return err
 	case attributes:
 		return a.writeAttributes(w, r, req)
-	case req.path.IsObject():
-		return wrongPath("PUT needs an instance, a resource or a resource instance")
 	}
 	entries, err := a.readEntries(w, r, req)
 	if err != nil {
@@ -254,10 +252,8 @@ func (a *api) postResources(w http.ResponseWriter, r *http.Request, req request)
 			return err
 		}
 		return a.ask(w, r, req, task{request: lwm2m.Request{Operation: lwm2m.OpWritePartial, Path: req.path, Entries: entries}, show: noContent})
-	case 3:
-		return a.executeResource(w, r, req)
 	default:
-		return wrongPath("POST needs an object, an instance or a resource")
+		return a.executeResource(w, r, req)
 	}
 }
 
@@ -312,13 +308,8 @@ func (a *api) executeResource(w http.ResponseWriter, r *http.Request, req reques
 }
 
 func (a *api) deleteResources(w http.ResponseWriter, r *http.Request, req request) error {
-	if !req.path.IsInstance() && !req.path.IsResourceInstance() {
-		return wrongPath("DELETE needs an instance or a resource instance")
-	}
 	return a.ask(w, r, req, task{request: lwm2m.Request{Operation: lwm2m.OpDelete, Path: req.path}, show: noContent})
 }
-
-func wrongPath(detail string) error { return newProblem(http.StatusBadRequest, "bad-request", detail) }
 
 // formats are the short names of content formats.
 var formats = map[string]lwm2m.ContentFormat{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout"
@@ -23,7 +22,7 @@ func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request)
 	if err != nil {
 		return err
 	}
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	if wantsStream(r) {
 		return a.streamRollout(w, r, req, of)
 	}
 	if req.query.has("after") && req.query.has("cursor") {

@@ -180,26 +180,49 @@ func (a *api) match(w http.ResponseWriter, r *http.Request) (*call, request, err
 		if !ok {
 			continue
 		}
+		calls := callsAt(route.calls, req.path, r.URL.Query().Get("attributes") == "true")
 		method := r.Method
 		if method == http.MethodHead {
 			method = http.MethodGet
 		}
-		if call, ok := route.calls[method]; ok {
+		if call, ok := calls[method]; ok {
 			return call, req, nil
 		}
 		if method == http.MethodOptions {
-			w.Header().Set("Allow", allow(route.calls))
+			w.Header().Set("Allow", allow(calls))
 			if w.Header().Get("Access-Control-Allow-Origin") != "" {
-				w.Header().Set("Access-Control-Allow-Methods", allow(route.calls))
+				w.Header().Set("Access-Control-Allow-Methods", allow(calls))
 			}
 			return nil, req, nil
 		}
 		p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "")
-		p.allow = allow(route.calls)
+		p.allow = allow(calls)
 		p.Detail = clip(r.Method, 20) + " is not among " + p.allow
+		if method == http.MethodPut && req.path.IsObject() {
+			p.Detail += "; PUT needs an instance, a resource or a resource instance, or ?attributes=true"
+		}
 		return nil, request{}, p
 	}
 	return nil, request{}, notFound(r)
+}
+
+// callsAt returns those of the calls that a path of LwM2M has. Other paths are the root here, and
+// have all.
+func callsAt(calls map[string]*call, path lwm2m.Path, attributes bool) map[string]*call {
+	if path.IsRoot() {
+		return calls
+	}
+	calls = maps.Clone(calls)
+	if path.IsObject() && !attributes {
+		delete(calls, http.MethodPut)
+	}
+	if path.IsObject() || path.IsResource() {
+		delete(calls, http.MethodDelete)
+	}
+	if path.IsResourceInstance() {
+		delete(calls, http.MethodPost)
+	}
+	return calls
 }
 
 func allow(calls map[string]*call) string {
@@ -271,7 +294,7 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 	}
 	var err error
 	if req.path, err = lwm2m.ParsePath(strings.Join(below, "/")); err != nil || below != nil && req.path.IsRoot() {
-		return req, false, wrongPath(strconv.Quote(clip(strings.Join(below, "/"), 100)) +
+		return req, false, newProblem(http.StatusBadRequest, "bad-request", strconv.Quote(clip(strings.Join(below, "/"), 100))+
 			" is not a path such as 3/0/9: 1 to 4 numbers from 0 to 65534, without a slash at the end")
 	}
 	return req, true, nil

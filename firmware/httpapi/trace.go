@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -190,7 +189,7 @@ func (a *api) getTrace(w http.ResponseWriter, r *http.Request, req request) erro
 	if after > uint64(trace.Len()) {
 		return checkPosition(after, uint64(trace.Len()))
 	}
-	if !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	if !wantsStream(r) {
 		view := viewTrace(trace)
 		list := []tracedEntry{}
 		ctx, cancel := context.WithCancel(r.Context())
