@@ -3,6 +3,7 @@ package lwm2m
 import (
 	"encoding/hex"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,8 @@ import (
 // It shows no secret that the server can recognize: of texts with a scheme or a path, such as
 // Package URIs, parts that may be random, user names and queries are replaced by "[secret]", and so
 // are such segments of Uri-Path and Location-Path. Payloads are left out that belong to objects
-// with keys (0, 11, 12, 21), and those that may hold a part of a Package URI or whose path is not
-// known, if they cannot be decoded.
+// with keys (0, 11, 12, 21), and if they cannot be decoded those that may hold a part of a Package
+// URI, whose path is not known, or in which JSON about several objects may have a key.
 type TraceEntry struct {
 	N    int // number, from 1
 	Time time.Time
@@ -189,13 +190,20 @@ func (t *Trace) payloadText(m *tracedMessage, f ContentFormat, hasFormat bool) (
 		return "", false, "The payload is not shown: object " + strconv.Itoa(int(p.path.Object())) + " can hold keys."
 	}
 	part := m.whole > len(m.payload) || isPart(m.options)
-	if plain := !hasFormat || f.canonical() == FormatText || f == FormatLink; plain && !part && printable(m.payload) && !(object && p.path.Len() < 3) {
-		text, cut = cutText(maskText(string(m.payload)))
-		return text, cut, ""
+	words, readable := readableText(m.payload, part)
+	shown := func() (string, bool, string) {
+		text, cut := cutText(maskText(words))
+		return text, cut || m.whole > len(m.payload), ""
 	}
-	if f == FormatLink && p.other && printable(m.payload) { // a Register in blocks
-		text, cut = cutText(maskText(string(m.payload)))
-		return text, cut || part, ""
+	plain := hasFormat && f.canonical() == FormatText
+	switch {
+	case !readable:
+	case hasFormat && f == FormatLink, // has no values
+		!hasFormat && m.code>>5 >= 4: // the words of an error (RFC 7252, section 5.5.2)
+		return shown()
+	case part || !p.known:
+	case plain, !hasFormat && (!object || p.path.Len() > 2): // else it may be TLV, as in old versions
+		return shown()
 	}
 	if !part && hasFormat && (p.known || selfDescribing(f)) {
 		if entries, err := DecodePayload(f, p.path, m.payload, t.models); err == nil {
@@ -203,15 +211,52 @@ func (t *Trace) payloadText(m *tracedMessage, f ContentFormat, hasFormat bool) (
 			return text, cut, ""
 		}
 	}
+	json := hasFormat && isJSON(f)
 	switch image := NewPath(5, 0, 0); {
 	case !p.known:
 		return "", false, "The payload is not shown: the request came before the trace, so that it is not known what this is about."
 	case object && slices.Contains(uriObjects, p.path.Object()) && !image.Contains(p.path):
 		return "", false, "The payload is not shown: it may hold a part of a Package URI."
+	case json && !object && (part || namesSecrets.MatchString(strings.ReplaceAll(words, `\/`, "/"))):
+		return "", false, "The payload is not shown: it may hold keys, and cannot be decoded."
+	case readable && (plain || json):
+		return shown()
 	}
 	n := min(len(m.payload), traceHex)
 	return hex.EncodeToString(m.payload[:n]), n < m.whole, ""
 }
+
+// readableText returns a payload, and whether it is text. The characters at the ends of a part may
+// be cut through: it is without those.
+func readableText(b []byte, part bool) (text string, readable bool) {
+	for n := 0; part && n < utf8.UTFMax-1 && len(b) > 0 && !utf8.RuneStart(b[0]); n++ {
+		b = b[1:]
+	}
+	for n := 1; part && n < utf8.UTFMax && n <= len(b); n++ {
+		if end := len(b) - n; utf8.RuneStart(b[end]) {
+			if !utf8.FullRune(b[end:]) {
+				b = b[:end]
+			}
+			break
+		}
+	}
+	return string(b), printable(b)
+}
+
+// isJSON reports whether a format is JSON, with values or others.
+func isJSON(f ContentFormat) bool {
+	switch f.canonical() {
+	case formatAnyJSON, FormatJSON, FormatSenMLJSON, formatSenMLETCHJSON:
+		return true
+	}
+	return false
+}
+
+// formatAnyJSON is application/json.
+const formatAnyJSON ContentFormat = 50
+
+// namesSecrets matches JSON that names a path of an object with keys, or escapes what it names.
+var namesSecrets = regexp.MustCompile(`"/?([^"/0-9][^"/]*/)*(0|11|12|21)/|"bn"\s*:\s*"/?([^"/0-9][^"/]*/)*(0|11|12|21)"|\\u`)
 
 // isPart reports whether a message has a block of a body that has several.
 func isPart(options coap.Options) bool {
