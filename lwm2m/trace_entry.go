@@ -27,9 +27,10 @@ type TraceEntry struct {
 	In   bool // it comes from the device
 	// Kind is "message"; "retransmission": the server sends it again, unasked or because a
 	// duplicate came; "duplicate": the device sends it again; "dropped": the server had no room for
-	// the request, or could not send the message; "moved": the device comes from another address;
-	// "handshake": a handshake of DTLS or TLS failed; "closed": the association or connection has
-	// ended. The last three are no messages.
+	// the request, or could not send the message, which is an earlier entry too, or what has come
+	// is no message, and the entry has the header at most; "moved": the device comes from another
+	// address; "handshake": a handshake of DTLS or TLS failed; "closed": the association or
+	// connection has ended. The last three are no messages.
 	Kind          string
 	Transport     Transport
 	Remote, Local netip.AddrPort // of the device and of the server; Local may be invalid
@@ -104,7 +105,12 @@ func (t *Trace) copyOf(m *coap.TracedMessage) *tracedMessage {
 		kept.options[i] = coap.Option{ID: o.ID, Value: slices.Clone(o.Value)}
 	}
 	if m.Err != nil {
-		kept.note = clipped("It was not sent: "+m.Err.Error()+".", traceNote)
+		why := strings.TrimPrefix(m.Err.Error(), "coap: ")
+		kept.note = clipped("It was not sent: "+why+".", traceNote)
+		if m.In {
+			kept.note, kept.bare = clipped("The server dropped what the device has sent, as it is no message: "+why+".", traceNote), m.Size == 0
+			return kept
+		}
 	}
 	switch class := m.Code >> 5; {
 	case class == 0 && m.Code != coap.Empty:

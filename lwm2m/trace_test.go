@@ -285,3 +285,75 @@ func TestTraceOfTransports(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// registerOptions are the options and the payload of a Register of endpoint "raw".
+const registerOptions = "\xb2rd\x11\x28\x36ep=raw\x08lt=86400\x09lwm2m=1.1\xff</3/0>"
+
+// TestTraceOfMalformed: what a device sends that is no message is in its trace, with why it was
+// dropped and without its content; what another address sends is not.
+func TestTraceOfMalformed(t *testing.T) {
+	const private = "Zm9vYmFyYmF6"
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		trace, err := w.server.Trace("raw", lwm2m.TraceConfig{})
+		require.NoError(t, err)
+		p := w.rawPeer()
+		require.NotNil(t, p.exchange([]byte("\x40\x02\x12\x34"+registerOptions)))
+		before := trace.Len()
+		stranger, err := w.net.Listen("10.0.0.9:0")
+		require.NoError(t, err)
+		_, err = stranger.WriteTo([]byte("\x40\x02"), p.to)
+		require.NoError(t, err)
+		for _, datagram := range []string{
+			"\x40\x02", "\x80\x02\x00\x01" + private, "\x40\x02\x00\x07\xff", "\x50\x02\x00\x08\xf0" + private, "\x40\x00\x00\x09" + private,
+			"\x40\x02\x00\x0a\xff" + strings.Repeat(private, 300),
+		} {
+			p.send([]byte(datagram))
+			time.Sleep(time.Second)
+		}
+		list := taken(trace)[before:]
+		require.Equal(t, []string{
+			"in dropped   ", "in dropped   ", "in dropped CON POST ", "in dropped NON POST ", "in dropped CON Empty ", "in dropped CON POST ",
+		}, shorts(list))
+		for i, why := range []string{"truncated message", "not version 1", "message format error", "message format error", "message format error", "2048 bytes or more"} {
+			require.Equal(t, "The server dropped what the device has sent, as it is no message: ", list[i].Note[:66])
+			require.Contains(t, list[i].Note, why)
+			require.LessOrEqual(t, len(list[i].Note), 303)
+			require.NotContains(t, list[i].Note, private)
+			require.Equal(t, deviceIP, list[i].Remote.Addr())
+		}
+		require.Equal(t, []int{0, 0, 5}, []int{list[0].Size, list[1].Size, list[2].Size})
+		require.EqualValues(t, 7, list[2].MessageID)
+		require.NoError(t, stranger.Close())
+	})
+}
+
+// TestTraceOfMalformedFrame: over TCP a malformed frame ends the connection, and a trace says why.
+func TestTraceOfMalformedFrame(t *testing.T) {
+	s := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "a 00112233445566778899aabbccddeeff\n")})
+	t.Cleanup(s.stop)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = s.Serve(t.Context(), l) }() // ends with the test
+	trace, err := s.Trace("raw", lwm2m.TraceConfig{})
+	require.NoError(t, err)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte("\x00\xe1" + "\xd0" + string(rune(len(registerOptions)-13)) + "\x02" + registerOptions + "\x0f\x01"))
+	require.NoError(t, err)
+	within, done := context.WithTimeout(t.Context(), 20*time.Second)
+	defer done()
+	var list []string
+	for e := range trace.Entries(within, 0) {
+		if e.Kind == "dropped" {
+			require.Contains(t, e.Note, "as it is no message: ")
+		}
+		list = append(list, e.Kind+" "+e.Name)
+		if e.Kind == "closed" {
+			break
+		}
+	}
+	require.Contains(t, list, "message POST")
+	require.Contains(t, list, "dropped ")
+	require.Contains(t, list, "closed ")
+}

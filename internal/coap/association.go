@@ -166,14 +166,18 @@ func (a *association) writeEmpty(typ messageType, mid uint16) {
 
 func (a *association) write(record []byte) { a.writeAs(TraceMessage, record) }
 
-// writeAs sends a record, which a trace shows as kind.
+// writeAs sends a record, which a trace shows as kind, before the answer to it can come.
 func (a *association) writeAs(kind TraceKind, record []byte) {
-	err := a.link.write(a, record)
-	if err != nil {
-		a.e.log.Debug("coap: write failed", "address", a.peer.Addr, "error", err)
+	t := a.e.tracer.Load()
+	traced := t != nil && !a.stream()
+	if traced {
+		a.traceOut(*t, kind, record, nil)
 	}
-	if t := a.e.tracer.Load(); t != nil && !a.stream() {
-		a.traceOut(*t, kind, record, err)
+	if err := a.link.write(a, record); err != nil {
+		a.e.log.Debug("coap: write failed", "address", a.peer.Addr, "error", err)
+		if traced {
+			a.traceOut(*t, kind, record, err)
+		}
 	}
 }
 

@@ -104,11 +104,14 @@ func (l dtlsLink) hangup(*association)                       { l.Close() }
 // Receive implements [dtls.Receiver]: it handles a message.
 func (a *association) Receive(content []byte) {
 	p := newPacket()
-	answer, ok := p.read(copy(p.buf, content), a.e.szx)
+	answer, err := p.read(copy(p.buf, content), a.e.szx)
+	if err != nil {
+		a.traceMalformed(p.buf[:p.n], err)
+	}
 	if answer != nil {
 		a.write(answer)
 	}
-	if !ok || !a.e.receive(a, p) {
+	if err != nil || !a.e.receive(a, p) {
 		p.free()
 	}
 }

@@ -1,6 +1,9 @@
 package coap
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
 
 // maxDatagram is the size of the largest accepted datagram. A message has at most 1152 bytes with a
 // block of 1024 (RFC 7252, section 4.6), more with options such as long queries.
@@ -60,23 +63,29 @@ func (p *packet) parse(n int) error {
 	return p.msg.parse(p.buf[:n])
 }
 
-// read parses the datagram in the first n bytes of the buffer, and reports whether it is a message
-// to handle. If not, it returns the answer to the sender, or nil. The answer is a Reset to a
-// malformed confirmable message (RFC 7252, section 4.2), or 4.13 to a request that fills the
-// buffer, because its end may be missing.
-func (p *packet) read(n int, szx uint8) (answer []byte, ok bool) {
+// errDatagram: the end of a datagram may be missing.
+var errDatagram = fmt.Errorf("%w: datagram of %d bytes or more", ErrTooLarge, maxDatagram)
+
+// read parses the datagram in the first n bytes of the buffer. If it is no message to handle, read
+// returns why, and the answer to the sender, or nil. The answer is a Reset to a malformed
+// confirmable message (RFC 7252, section 4.2), or 4.13 to a request that fills the buffer, because
+// its end may be missing.
+func (p *packet) read(n int, szx uint8) (answer []byte, err error) {
 	m := &p.msg
-	if err := p.parse(n); err == nil && n < len(p.buf) {
-		return nil, true
+	if err = p.parse(n); err == nil && n < len(p.buf) {
+		return nil, nil
+	}
+	if n == len(p.buf) {
+		err = errDatagram
 	}
 	switch {
 	case m.parseHeader(p.buf[:n]) != nil || m.typ != confirmable:
-		return nil, false
+		return nil, err
 	case n == len(p.buf) && isRequest(m.code):
 		m.tooLarge(szx)
-		return m.appendDatagram(nil), false
+		return m.appendDatagram(nil), err
 	}
-	return appendEmpty(nil, reset, m.mid), false
+	return appendEmpty(nil, reset, m.mid), err
 }
 
 // spare returns the unused part of the buffer.

@@ -67,8 +67,12 @@ func (s *socket) Serve() error {
 // handle takes a datagram, and reports whether it keeps the packet. It makes an association for an
 // unknown address only if the datagram is a request.
 func (s *socket) handle(p *packet, n int, addr netip.AddrPort, at *udp.Local) (kept bool) {
-	answer, ok := p.read(n, s.e.szx)
-	if !ok {
+	answer, err := p.read(n, s.e.szx)
+	if err != nil {
+		if t := s.e.tracer.Load(); t != nil {
+			peer := Peer{UDP, addr, s.id}
+			traceMalformed(*t, &TracedMessage{Peer: peer, Remote: addr, Local: s.conn.LocalAddr(addr, at), Err: err}, p.buf[:n])
+		}
 		if answer != nil {
 			_ = s.conn.WriteTo(answer, addr, at)
 		}

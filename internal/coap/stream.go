@@ -136,6 +136,9 @@ func (s *stream) readAll() error {
 		}
 		if err != nil {
 			if errors.Is(err, errFormat) || errors.Is(err, ErrTooLarge) {
+				if s.a != nil {
+					s.a.traceMalformed(nil, err)
+				}
 				s.abort(err.Error(), 0)
 			}
 			return err

@@ -27,7 +27,8 @@ const (
 	TraceRetransmission
 	// TraceDuplicate: a message comes again.
 	TraceDuplicate
-	// TraceDropped: the endpoint had no room for the request, or could not send the message.
+	// TraceDropped: the endpoint had no room for the request, or could not send the message, or the
+	// peer has sent what is no message: then it comes in, and Err says why.
 	TraceDropped
 )
 
@@ -37,7 +38,7 @@ type TracedMessage struct {
 	Remote, Local netip.AddrPort // of the peer now, and of this end
 	In            bool
 	Kind          TraceKind
-	Err           error // of a message that could not be sent
+	Err           error // of a message that could not be sent, or not be parsed
 
 	Type      uint8 // 0 to 3: CON, NON, ACK, RST; of datagrams only
 	Code      Code
@@ -96,11 +97,39 @@ func (a *association) traceOut(t Tracer, kind TraceKind, record []byte, err erro
 }
 
 func (a *association) trace(t Tracer, traced TracedMessage, m *wireMessage) {
+	a.fillTraced(&traced)
+	traced.Type, traced.Code, traced.MessageID = uint8(m.typ), m.code, m.mid
+	traced.Token, traced.Options, traced.Payload = m.token.bytes(), m.options, m.payload
+	t.Take(&traced)
+}
+
+// fillTraced sets between whom a message goes.
+func (a *association) fillTraced(traced *TracedMessage) {
 	traced.Peer, traced.Remote, traced.Local = a.peer, a.peer.Addr, a.link.localAddr(a)
 	if l, ok := a.link.(interface{ remoteAddr() netip.AddrPort }); ok {
 		traced.Remote = l.remoteAddr()
 	}
-	traced.Type, traced.Code, traced.MessageID = uint8(m.typ), m.code, m.mid
-	traced.Token, traced.Options, traced.Payload = m.token.bytes(), m.options, m.payload
-	t.Take(&traced)
+}
+
+// traceMalformed gives what the peer has sent, and is no message, to the tracer.
+func (a *association) traceMalformed(record []byte, err error) {
+	if t := a.e.tracer.Load(); t != nil {
+		traced := TracedMessage{Err: err}
+		a.fillTraced(&traced)
+		traceMalformed(*t, &traced, record)
+	}
+}
+
+// traceMalformed gives a record that is no message to the tracer, without its content: the header
+// of a datagram and its size, or neither if it has no header, as a frame.
+func traceMalformed(t Tracer, traced *TracedMessage, record []byte) {
+	if !t.Wants(traced.Peer, nil) {
+		return
+	}
+	var m wireMessage
+	if m.parseHeader(record) == nil {
+		traced.Type, traced.Code, traced.MessageID, traced.Size = uint8(m.typ), m.code, m.mid, len(record)
+	}
+	traced.In, traced.Kind = true, TraceDropped
+	t.Take(traced)
 }
