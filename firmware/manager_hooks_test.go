@@ -336,6 +336,7 @@ func TestPhaseHooks(t *testing.T) {
 		time.Sleep(time.Minute)
 		script := good()
 		script.Delivery = fsm.PushOnly
+		script.Install.Time = 10 * time.Second // the server sees it install
 		w.device(script)
 		u = w.wait(u.ID, time.Hour)
 		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome)
@@ -348,7 +349,7 @@ func TestPhaseHooks(t *testing.T) {
 		}
 		require.Equal(t, []firmware.Phase{
 			firmware.PhaseWaiting, firmware.PhasePreparing, firmware.PhaseTransferring, firmware.PhaseExecuting,
-			firmware.PhaseVerifying,
+			firmware.PhaseRestarting, firmware.PhaseVerifying,
 		}, phases)
 		require.InDelta(t, 120, times[0].Seconds(), 1)
 		require.InDelta(t, u.Machine.Ended.Sub(u.Machine.Created).Seconds(), all.Seconds(), 1)
