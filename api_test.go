@@ -23,7 +23,7 @@ import (
 // Packages that share a budget are named together. Constants and variables are listed in the golden
 // files, and not counted.
 var budgets = map[string]int{
-	"lwm2m":                     216,
+	"lwm2m":                     217,
 	"firmware/fsm":              84,
 	"firmware, firmware/device": 137,
 }

@@ -128,11 +128,12 @@ func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (sto
 func (s *Server) handshakeFailed(t coap.Transport, addr netip.AddrPort, claimed string, err error) {
 	s.tally.failedHandshakes.Add(1)
 	s.traces.failed(t, addr, claimed, err)
+	id := Identity{}
+	if claimed != "" {
+		id = Identity{Kind: IdentityPSK, Name: claimed}
+	}
+	s.refusals.note(Refusal{What: "handshake", Identity: id, Address: addr, Transport: Transport(t)}, err, s.wall())
 	if f := s.config.Hooks.Handshake; f != nil {
-		id := Identity{}
-		if claimed != "" {
-			id = Identity{Kind: IdentityPSK, Name: claimed}
-		}
 		s.hook("ServerHooks.Handshake", func() { f(Transport(t), addr, id, err) })
 	}
 	s.mu.Lock()

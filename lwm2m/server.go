@@ -67,6 +67,7 @@ type Server struct {
 	hooks      hookCalls
 	tally      tally
 	trouble    trouble
+	refusals   refusals
 	traces     traces
 }
 

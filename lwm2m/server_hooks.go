@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -190,6 +191,11 @@ func (s *Server) endpointAt(p coap.Peer) string {
 // refused logs that the server refused a request of a device, and calls the hook.
 func (s *Server) refused(level slog.Level, what string, r Registration, err error) {
 	s.tally.refusals.Add(1)
+	if r.Endpoint != "" || what == refusedRegister { // else a device whose registration has ended, which registers again
+		s.refusals.note(Refusal{
+			What: strings.TrimSuffix(what, " refused"), Endpoint: r.Endpoint, Identity: r.Identity, Address: r.Address, Transport: r.Transport,
+		}, err, s.wall())
+	}
 	s.log.Log(context.Background(), level, what, slog.String("endpoint", r.Endpoint), slog.String("identity", r.Identity.String()),
 		slog.Any("address", r.Address), slog.String("transport", r.Transport.String()), slog.Any("error", err))
 	if f := s.config.Hooks.Refused; f != nil {

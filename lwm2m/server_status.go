@@ -39,6 +39,10 @@ type ServerStatus struct {
 	Reading Trouble // Credentials cannot be read; earlier ones hold
 	Storing Trouble // the last registration could not be stored
 
+	// Refusals are the latest refusals, at most 256 of them and 64 of one host, the latest one
+	// first.
+	Refusals []Refusal
+
 	CertificateEnds time.Time // end of the server's certificate; zero without one
 }
 
@@ -109,7 +113,8 @@ func (n *noted) get() Trouble {
 	return n.is
 }
 
-// Status returns how the server is. It reads counters only, so that it costs little.
+// Status returns how the server is. It reads counters and short lists only, so that it costs
+// little.
 func (s *Server) Status() ServerStatus {
 	c, e := &s.config, s.coap.Status()
 	use := func(n int, most int) Use { return Use{int64(n), int64(most)} }
@@ -123,6 +128,7 @@ func (s *Server) Status() ServerStatus {
 			DroppedNotifications: s.tally.notifications.Load(), DroppedReports: s.tally.reports.Load(), DroppedHooks: s.tally.hooks.Load(),
 		},
 		Asking: s.trouble.asking.get(), Reading: s.trouble.reading.get(), Storing: s.trouble.storing.get(),
+		Refusals: s.refusals.latest(),
 	}
 	for _, socket := range e.Sockets {
 		one := SocketStatus{Transport: TransportUDP, Addr: socket.Addr, Open: socket.Open}

@@ -2,6 +2,7 @@ package lwm2m_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -130,5 +131,35 @@ func TestStatusOfTrouble(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, []byte("# none\n"), 0o600))
 		time.Sleep(time.Minute)
 		require.Equal(t, lwm2m.Trouble{}, w.server.Status().Reading)
+	})
+}
+
+// TestLatestRefusals: the status names each device that was refused once, with the latest reason.
+func TestLatestRefusals(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{Authorize: func(_ context.Context, r lwm2m.Registration) error {
+		return fmt.Errorf("%w: not this one", lwm2m.ErrForbidden)
+	}}, func(t *testing.T, w *world) {
+		refuse := func(endpoint string) {
+			_, stop := w.deviceStop(func(c *lwm2m.ClientConfig) { c.Endpoint = endpoint })
+			time.Sleep(time.Second)
+			stop()
+		}
+		refuse("a")
+		first := w.server.Status().Refusals
+		require.Len(t, first, 1)
+		refuse("b")
+		refuse("a")
+		now := w.server.Status().Refusals
+		require.Len(t, now, 2)
+		require.Equal(t, "b", now[1].Endpoint)
+		a := now[0]
+		require.Equal(t, "registration", a.What)
+		require.Equal(t, "a", a.Endpoint)
+		require.Equal(t, first[0].First, a.First)
+		require.True(t, a.Last.After(first[0].Last))
+		require.EqualValues(t, first[0].Count+1, a.Count)
+		require.Contains(t, a.Reason, "not this one")
+		require.True(t, a.Address.IsValid())
+		require.Equal(t, lwm2m.TransportUDP, a.Transport)
 	})
 }

@@ -146,6 +146,10 @@ func TestStatusFields(t *testing.T) {
 			Server: lwm2m.ServerStatus{
 				Sockets:     []lwm2m.SocketStatus{{Transport: lwm2m.TransportUDP, Addr: at, Open: 3}, {Transport: lwm2m.TransportTCP, Addr: at, Open: 2}},
 				Connections: lwm2m.Use{Now: 2, Most: 10}, Counts: lwm2m.ServerCounts{Retransmissions: 7},
+				Refusals: []lwm2m.Refusal{{
+					What: "handshake", Identity: lwm2m.Identity{Kind: lwm2m.IdentityPSK, Name: "a"}, Address: at, Transport: lwm2m.TransportDTLS,
+					Reason: "keys differ", Count: 2, First: time.Now(), Last: time.Now(),
+				}},
 			},
 		}}
 		a := newAPI(m, nil, AllowAll, Config{Status: func() Program {
@@ -166,6 +170,9 @@ func TestStatusFields(t *testing.T) {
 		require.EqualValues(t, 4096, *v.Store.Bytes)
 		require.InDelta(t, 2, *v.Store.Age, 0.1)
 		require.Contains(t, v.Counters, counterView{"retransmissions", 7, "messages that the server sent again"})
+		require.Len(t, v.Refusals, 1)
+		refusal := v.Refusals[0]
+		require.Equal(t, refusalView{"handshake", "", "a", at.String(), "coaps", "keys differ", 2, refusal.First, refusal.First}, refusal)
 		names := map[string]bool{}
 		for _, q := range v.Queues {
 			require.False(t, names[q.Name], q.Name)

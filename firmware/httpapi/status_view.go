@@ -17,6 +17,7 @@ type statusView struct {
 	Sockets  []socketView      `json:"sockets"`
 	Queues   []queueView       `json:"queues"`
 	Counters []counterView     `json:"counters"`
+	Refusals []refusalView     `json:"refusals"` // the latest one first
 	Updates  map[string]uint64 `json:"updates"`  // by outcome, or "active"; null while the store does not answer
 	Rollouts map[string]uint64 `json:"rollouts"` // that have not ended, by state; null also without rollouts
 }
@@ -72,6 +73,19 @@ type counterView struct {
 	Text  string `json:"text"`
 }
 
+// refusalView is what was refused to a device, or to one who claims to be it.
+type refusalView struct {
+	What      string    `json:"what"`
+	Endpoint  string    `json:"endpoint"` // "" if none is claimed
+	Identity  string    `json:"identity"` // the same; of a key or a certificate
+	Address   string    `json:"address"`
+	Transport string    `json:"transport"`
+	Reason    string    `json:"reason"`
+	Count     uint64    `json:"count"`
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+}
+
 const maxError = 300 // bytes of an error in a status
 
 // viewStatus returns the view, without the counts of updates and rollouts.
@@ -79,6 +93,12 @@ func viewStatus(c *condition, started, now time.Time) statusView {
 	v := statusView{
 		Version: versions(), Started: instant(started), Uptime: int64(now.Sub(started) / time.Second), Ready: len(c.reasons) == 0,
 		Degraded: make([]degradationView, len(c.degraded)), Sockets: socketsOf(c), Queues: queuesOf(c), Counters: countersOf(c),
+		Refusals: []refusalView{},
+	}
+	for _, f := range c.manager.Server.Refusals {
+		v.Refusals = append(v.Refusals, refusalView{
+			f.What, f.Endpoint, f.Identity.Name, f.Address.String(), f.Transport.String(), f.Reason, f.Count, instant(f.First), instant(f.Last),
+		})
 	}
 	if c.program.Version != "" {
 		v.Version.Program = c.program.Version
