@@ -4,6 +4,7 @@ const meta = (name) => document.querySelector(`meta[name="otago-${name}"]`)?.con
 
 // base is the address of the API, without a slash at its end.
 export const base = new URL(meta('api'), document.baseURI).href.replace(/\/$/, '')
+const elsewhere = new URL(base).origin !== location.origin // a browser does not say why it gets no answer from there
 export const serverName = meta('name')
 export const signInPage = meta('sign-in')
 
@@ -79,7 +80,7 @@ async function fetchAPI(address, options) {
     } catch (error) {
       if (error.name === 'AbortError') throw error
       noteConnection(false)
-      throw new Problem(0, { detail: 'the server does not answer' })
+      throw new Problem(0, { detail: elsewhere ? `the server does not answer, or it does not trust pages of ${location.origin} (TrustedOrigins)` : 'the server does not answer' })
     }
     if (response.status === 401) {
       const problem = await problemOf(response)
@@ -114,8 +115,8 @@ export async function get(address, options = {}) {
 
 // list reads up to limit items of a list from a cursor on. Where a filter selects few of many
 // records the server ends a page early: list then goes on, for at most so many pages. It returns
-// {items, next}, as one page does.
-export async function list(address, parameters, { limit = 50, pages = 20, signal } = {}) {
+// {items, next}, as one page does. After each page but the last it calls more(items) with what it has.
+export async function list(address, parameters, { limit = 50, pages = 20, signal, more } = {}) {
   const items = []
   let { cursor } = parameters
   for (let i = 0; i < pages && items.length < limit; i++) {
@@ -123,6 +124,7 @@ export async function list(address, parameters, { limit = 50, pages = 20, signal
     items.push(...page.items)
     cursor = page.next
     if (!cursor) break
+    more?.(items)
   }
   return { items, next: cursor }
 }

@@ -25,6 +25,7 @@ import { h, fill, text } from './dom.js'
 import { count, span, timesAreUTC, writeTimes } from './format.js'
 import { startSearch } from './search.js'
 import { askForToken } from './signin.js'
+import { watchTrouble } from './status.js'
 import * as device from './views/device.js'
 import * as fleet from './views/fleet.js'
 import * as images from './views/images.js'
@@ -307,3 +308,4 @@ startSearch()
 api.onUnauthenticated(askForToken)
 window.addEventListener('hashchange', route)
 route().then(() => { signOut.hidden = !api.hasToken() })
+watchTrouble(document.getElementById('trouble'))

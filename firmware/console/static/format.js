@@ -217,9 +217,14 @@ export function ending(u) {
   return (endings[u.reason] ?? words(u.reason)) + reported
 }
 
+// Names of the API that are no words.
+const spelled = {
+  out_of_mem: 'out of memory', unsup_fw: 'unsupported package', unsup_proto: 'unsupported protocol', invalid_uri: 'invalid address of the package',
+}
+
 // words writes a name of the API such as integrity_failed as words.
 export function words(value) {
-  return value.replaceAll('_', ' ')
+  return spelled[value] ?? value.replaceAll('_', ' ')
 }
 
 // bar makes a still bar of value of total, with text beside it.

@@ -40,6 +40,22 @@ export function imageName(id, signal) {
   return element
 }
 
+const rollouts = new Map() // promises of names, by id
+
+// rolloutOf is the rollout whose turn an update waits for; null if another hold keeps it, or none.
+export function rolloutOf(u) {
+  const holders = (u.holds ?? []).map((one) => one.holder)
+  return holders.length > 0 && holders.every((one) => one.startsWith('rollout/')) ? holders[0].slice('rollout/'.length) : null
+}
+
+// rolloutName shows the name of a rollout; the begin of its id until it is known.
+export function rolloutName(id) {
+  if (!rollouts.has(id)) rollouts.set(id, get(`rollouts/${encodeURIComponent(id)}`).then((r) => r.name))
+  const element = h('a', { href: `#/rollouts/${encodeURIComponent(id)}` }, `${id.slice(0, 10)}…`)
+  rollouts.get(id).then((title) => title && fill(element, name(title)), () => rollouts.delete(id))
+  return element
+}
+
 // form makes the fields of a form by their names in the API, and shows a refusal at the field
 // that it names.
 export function form() {

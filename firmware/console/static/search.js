@@ -2,9 +2,11 @@
 
 import { list as read, Problem } from './api.js'
 import { h, fill, name } from './dom.js'
-import { outcome } from './format.js'
+import { count, outcome } from './format.js'
+import { status } from './status.js'
 
 const most = 6 // of each kind
+const perPage = 1000 // names that the server looks at, for a page on which few fit
 const pages = 300 // of a list, where few of many records fit: 300,000 devices
 
 const kinds = [
@@ -54,25 +56,43 @@ export function startSearch() {
       return
     }
     // Each kind shows as soon as it is there, in its own place.
-    const groups = kinds.map(() => [])
-    let left = kinds.length
+    const groups = [...kinds, []].map(() => [])
+    let left = kinds.length + 1
+    let looked = 0 // pages of lists that had no room for all
     let refused = ''
     const draw = () => {
       if (signal.aborted) return
       const rows = groups.flat()
       rows.forEach((row, i) => { row.id = `found-${i}` })
-      fill(list, rows, rows.length === 0 && h('li', { class: 'note', role: 'presentation' }, left > 0 ? 'Searching' : refused || `Nothing has ${contains} in its name.`))
+      fill(list, rows, left > 0 ? h('li', { class: 'note', role: 'presentation' }, looked > 0 ? `Searching: ${count(looked * perPage)} names looked at` : 'Searching')
+        : rows.length === 0 && h('li', { class: 'note', role: 'presentation' }, refused || `Nothing has ${contains} in its name.`))
       list.hidden = false
       field.setAttribute('aria-expanded', 'true')
       if (rows.length > 0 && !picked) choose(rows[0])
     }
-    await Promise.all(kinds.map(async ([kind, address, view], i) => {
+    draw() // at once, as a name that is not there takes seconds among very many
+    const option = (kind, [href, title, note]) => h('li', { role: 'option', 'data-to': href, 'aria-selected': 'false' }, h('span', { class: 'kind' }, kind), h('span', { class: 'what' }, title), h('span', { class: 'note' }, note))
+    const refusals = status().then((now) => {
+      const lower = contains.toLowerCase()
+      const names = new Set((now?.refusals ?? []).map((r) => r.endpoint || r.identity).filter((one) => one.toLowerCase().includes(lower)))
+      groups[kinds.length] = [...names].slice(0, most).map((one) => option('Refused', [`#/devices/${encodeURIComponent(one)}`, name(one), 'by this server']))
+    }).finally(() => {
+      left--
+      draw()
+    })
+    await Promise.all([refusals, ...kinds.map(async ([kind, address, view], i) => {
+      let shown = 0
+      const show = (items) => {
+        groups[i].push(...items.slice(shown).filter((one) => !one.damaged).map((item) => option(kind, view(item))))
+        shown = items.length
+      }
       try {
-        const found = await read(address, { contains }, { limit: most, pages, signal })
-        for (const item of found.items.filter((one) => !one.damaged)) {
-          const [href, title, note] = view(item)
-          groups[i].push(h('li', { role: 'option', 'data-to': href, 'aria-selected': 'false' }, h('span', { class: 'kind' }, kind), h('span', { class: 'what' }, title), h('span', { class: 'note' }, note)))
-        }
+        const found = await read(address, { contains }, { limit: most, pages, signal, more: (items) => {
+          looked++
+          show(items)
+          draw()
+        } })
+        show(found.items)
       } catch (error) {
         if (!(error instanceof Problem)) return
         if (error.status !== 404) refused = error.message
@@ -80,7 +100,7 @@ export function startSearch() {
         left--
         draw()
       }
-    }))
+    })])
   }
 
   const open = (option) => {

@@ -6,6 +6,7 @@ import { many, span, when, words } from '../format.js'
 import { journal } from '../journal.js'
 import { address, confirm, imageName } from '../parts.js'
 import { resources } from '../resources.js'
+import { refusalsOf, refusedSentence, status } from '../status.js'
 import { trace } from '../trace.js'
 import { deviceState } from './fleet.js'
 import { updateTable } from './updates.js'
@@ -17,6 +18,7 @@ export async function show(context) {
   const endpoint = params.endpoint
   const at = path('devices', endpoint)
   heading('Device ', name(endpoint))
+  const refused = h('div')
   const known = h('div')
   const labels = h('div')
   const form = h('div')
@@ -29,12 +31,17 @@ export async function show(context) {
   let updates = []
 
   const load = async () => {
-    const [d, page] = await Promise.all([get(at, { signal }), get(`updates${query({ endpoint, limit: 20 })}`, { signal })])
+    const [d, page, now] = await Promise.all([get(at, { signal }).catch(unknown), get(`updates${query({ endpoint, limit: 20 })}`, { signal }), status()])
     device = d
     updates = page.items
-    showSentence(context, device, updates)
-    showKnown(known, device)
-    showLabels(context, labels, device, at, load)
+    fill(refused, refusedSentence(refusalsOf(now, endpoint, device), device))
+    if (device) {
+      showSentence(context, device, updates)
+      showKnown(known, device)
+      showLabels(context, labels, device, at, load)
+    } else {
+      context.sentence('This server does not know ', name(endpoint), ': no device of that name has registered, or its record was deleted.')
+    }
     list.show(updates)
     list.element.hidden = updates.length === 0
     timeline.hidden = updates.length === 0
@@ -45,6 +52,19 @@ export async function show(context) {
     if (last) lines.show((await get(path('updates', last.id), { signal })).journal, last.created)
     fill(past, updates.length === 0 ? h('p', { class: 'note' }, 'It has had no update by this server.') : null,
       page.next && link(address('updates', { endpoint }), 'All its updates'))
+    await draw()
+  }
+  let drawn = null // whether the device was known
+  const draw = async () => {
+    if (drawn === (device !== null)) return
+    drawn = device !== null
+    if (!device) {
+      fill(root, refused, section('Updates', list.element, past), timeline)
+      return
+    }
+    await startForm(context, form, device)
+    fill(root, refused, known, section('Labels', labels), section('Start an update', form, busy), section('Updates', list.element, past), timeline,
+      section('Resources', resources(context, device, at)), section('Trace', trace(context, at)), remove(context, at))
   }
   const again = throttle(load, 1000)
   context.live({ kinds: 'update,device', endpoint }, {
@@ -55,9 +75,14 @@ export async function show(context) {
     },
   })
   await load()
-  await startForm(context, form, device)
-  fill(root, known, section('Labels', labels), section('Start an update', form, busy), section('Updates', list.element, past), timeline,
-    section('Resources', resources(context, device, at)), section('Trace', trace(context, at)), remove(context, at))
+  const timer = setInterval(() => { if (!document.hidden && device?.state !== 'registered') again() }, 10_000) // no event says that it was refused
+  signal.addEventListener('abort', () => clearInterval(timer))
+}
+
+// unknown is null for a device of which the server has no record.
+function unknown(error) {
+  if (error.status === 404) return null
+  throw error
 }
 
 function showSentence({ sentence }, d, updates) {

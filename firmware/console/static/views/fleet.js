@@ -4,10 +4,13 @@ import { get, list as read, query, path, throttle } from '../api.js'
 import { h, fill, name, link, section, table } from '../dom.js'
 import { count, many, share, when, outcome } from '../format.js'
 import { pager, selectorForm, selectorQuery, steady } from '../parts.js'
+import { rolloutOf } from '../rollouts.js'
+import { recent, refusalTable, status } from '../status.js'
 
 export const title = 'Fleet'
 
 const shownCounts = 8 // versions and models before "show all"
+const shownRefusals = 3
 
 // deviceState shows whether a device can be reached.
 export function deviceState(d) {
@@ -18,16 +21,19 @@ export function deviceState(d) {
 export async function show(context) {
   const { root, query: asked, signal } = context
   const bars = h('div', { class: 'columns' })
+  const refused = refusedPart(asked.has('refused'))
   const list = h('div')
-  fill(root, bars, list)
+  fill(root, !asked.has('refused') && bars, refused.element, list)
 
   const counts = async () => {
-    const [fleet, active, yours] = await Promise.all([
+    const [fleet, active, yours, now] = await Promise.all([
       get('fleet', { signal }), get('counts', { signal }),
-      get(`updates${query({ outcome: [''], whose: 'operator', limit: 50 })}`, { signal }).catch(() => ({ items: [] })),
+      get(`updates${query({ outcome: [''], whose: 'operator', limit: 50 })}`, { signal }).catch(() => ({ items: [] })), status(),
     ])
-    showSentence(context, fleet, active.items, yours)
+    showSentence(context, fleet, active.items, yours, now)
+    refused.show(now?.refusals ?? [])
     if (fleet.devices > 0) showBars(context, bars, fleet)
+    if (asked.has('refused')) return
     if (fleet.devices === 0) firstDevice(list)
     else if (!drawn) {
       drawn = true
@@ -39,19 +45,51 @@ export async function show(context) {
   const again = throttle(counts, 2000)
   context.live({ kinds: 'device' }, { counts: true, begun: () => { again(); devices.again() }, event: () => { again(); devices.again() } })
   await counts()
+  const timer = setInterval(() => { if (!document.hidden) again() }, 10_000) // no event says that one was refused
+  signal.addEventListener('abort', () => clearInterval(timer))
 }
 
-function showSentence({ sentence }, fleet, items, yours) {
+// refusedPart shows whom the server has refused: the latest ones, or all.
+function refusedPart(all) {
+  const shown = refusalTable()
+  const more = h('p')
+  const element = section('Refused by this server', shown, more)
+  element.hidden = true
+  return {
+    element,
+    show: (refusals) => {
+      const some = all ? refusals : recent(refusals).slice(0, shownRefusals)
+      shown.show(some)
+      shown.hidden = some.length === 0
+      element.hidden = !all && some.length === 0
+      fill(more, all ? [refusals.length === 0 && 'None since its start. ', link('#/fleet', 'Show the devices')]
+        : refusals.length > some.length && link('#/fleet?refused=all', `Show all ${count(refusals.length)}`))
+    },
+  }
+}
+
+function showSentence({ sentence }, fleet, items, yours, now) {
+  const trouble = troubleSentence(now)
   if (fleet.devices === 0) {
-    sentence('No device has registered yet.')
+    sentence('No device has registered yet.', trouble)
     return
   }
   const active = items.filter((c) => c.outcome === '').reduce((sum, c) => sum + c.updates, 0)
-  const waits = yours.items.length
+  const waits = yours.items.filter((u) => !rolloutOf(u)).length // what a rollout holds waits for the rollout
   sentence(
     active === 0 ? `None of ${many(fleet.devices, 'device')} is updating` : [link('#/updates?outcome=active', `${count(active)} of ${many(fleet.devices, 'device')}`), active === 1 ? ' is updating' : ' are updating'],
     waits > 0 ? ['; ', link('#/updates?outcome=active&whose=operator', `${waits}${yours.next ? ' or more' : ''} ${waits === 1 ? 'waits' : 'wait'} for you`)] : '',
-    '. ', silentSentence(fleet.states))
+    '. ', silentSentence(fleet.states), trouble)
+}
+
+// troubleSentence says what an operator should look at, beside devices.
+function troubleSentence(now) {
+  const paused = now?.rollouts?.paused ?? 0
+  const refused = recent(now?.refusals ?? []).length
+  return [
+    paused > 0 && [' ', link('#/rollouts', many(paused, 'rollout is paused', 'rollouts are paused')), '.'],
+    refused > 0 && [' ', link('#/fleet?refused=all', many(refused, 'was refused', 'were refused')), ' in the last hour.'],
+  ]
 }
 
 function silentSentence(s) {

@@ -58,7 +58,7 @@ export async function show(context) {
   fill(root, list, pages, uploadForm(context, changed))
   const again = throttle(load, 2000)
   context.live({}, { counts: true, begun: again, event: again })
-  const timer = setInterval(() => { if (!document.hidden) again() }, 30_000) // no event tells of an image
+  const timer = setInterval(() => { if (!document.hidden) again() }, 10_000) // no event says that there is another image
   signal.addEventListener('abort', () => clearInterval(timer))
 }
 

@@ -13,6 +13,7 @@ export const title = 'New rollout'
 
 const shownImages = 500
 const pause = 300 // ms after the last key before the dry run
+const patience = 200 // ms before the page says that it counts
 
 export async function show(context) {
   const { root, query: asked, signal, sentence, heading } = context
@@ -120,17 +121,31 @@ export async function show(context) {
     shown = null
     start.disabled = draft.disabled = true
     if (image.value === '') {
+      delete plan.dataset.counting
       sentence('Choose an image; then this page says which devices get it.')
       fill(plan, h('p', { class: 'note' }, 'The dry run comes here. It stores nothing.'))
       return
     }
-    if (!plan.querySelector('.planned')) sentence('The dry run counts the devices.')
-    timer = setTimeout(dryRun, pause)
+    const first = !plan.firstChild
+    if (!plan.querySelector('.planned')) counting()
+    timer = setTimeout(dryRun, first ? 0 : pause)
+  }
+  let known = 0 // devices; the dry run says how many of them it selects
+  get('fleet', { signal }).then((fleet) => {
+    known = fleet.devices
+    if (plan.dataset.counting) counting()
+  }, () => {})
+  const counting = () => {
+    const among = known > 0 ? `${many(known, 'device')} that this server knows` : 'the devices that this server knows'
+    plan.dataset.counting = 'true'
+    sentence(`Counting which of ${among} would get this image.`)
+    fill(plan, h('p', { class: 'note' }, 'The dry run comes here. It stores nothing.'))
   }
   async function dryRun() {
     running = new AbortController()
     const current = AbortSignal.any([running.signal, signal])
     const asks = body()
+    const slow = setTimeout(counting, patience)
     try {
       const run = await send('POST', 'rollouts?dry_run=true', asks, { signal: current })
       f.clear()
@@ -145,6 +160,9 @@ export async function show(context) {
       if (problem.name === 'AbortError') return
       if (!f.refuse(problem, false)) fill(plan, h('p', { class: 'refusal', role: 'alert' }, name(problem.message)))
       sentence('As it stands this cannot be created: ', name(problem.message), '.')
+    } finally {
+      clearTimeout(slow)
+      if (!current.aborted) delete plan.dataset.counting
     }
   }
   async function create(button, starts) {

@@ -6,6 +6,7 @@ import { h, fill, keyed, name, link, section, facts, table } from '../dom.js'
 import { count, many, outcome, stack, until, utc, when, words } from '../format.js'
 import { limitsForm } from '../limits.js'
 import { confirm, pager } from '../parts.js'
+import { remedyOf } from '../remedies.js'
 import { imageName, memberParts } from '../rollouts.js'
 
 export const title = 'Rollout'
@@ -122,7 +123,9 @@ function showOrders(element, r, order) {
     fill(element, h('p', { class: 'note' }, 'It takes no order now: it ends by itself when the updates that run have ended.'))
     return
   }
-  keyed(element, r.orders, (o) => `${o.order} ${o.mode ?? ''} ${o.outcomes ?? ''}`, (first) => {
+  // To stop and cancel is another order only while something runs that it would cancel.
+  const orders = r.orders.filter((o) => o.mode !== 'cancel' || !r.orders.some((other) => other.order === o.order && other.mode !== o.mode && other.effect === o.effect))
+  keyed(element, orders, (o) => `${o.order} ${o.mode ?? ''} ${o.outcomes ?? ''}`, (first) => {
     const effect = h('span', { class: 'effect' })
     const danger = first.order === 'stop' || first.order === 'delete'
     let now = first
@@ -206,6 +209,7 @@ function failureList(f, id) {
     { title: 'Result', cell: (g) => [words(g.result), g.reason && h('span', { class: 'note' }, ` ${words(g.reason)}`)] },
     { title: 'While', cell: (g) => words(g.phase) },
     { title: 'Devices', class: 'figure', cell: (g) => count(g.devices) },
+    { title: 'What to do', cell: remedyOf },
     { title: 'For example', cell: (g) => g.examples.map((e, i) => [i > 0 && ', ', link(`#/updates/${e.update}`, name(e.endpoint))]) },
   ], { key: (g) => [g.outcome, g.result, g.reason, g.phase].join(' '), label: 'Failures by result and phase' })
   list.show(f.groups)

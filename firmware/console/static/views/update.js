@@ -5,6 +5,9 @@ import { h, fill, facts, link, name, section } from '../dom.js'
 import { bar, bytes, bytesOf, ending, outcome, span, until, when, words } from '../format.js'
 import { journal } from '../journal.js'
 import { address, confirm } from '../parts.js'
+import { remedy } from '../remedies.js'
+import { rolloutName, rolloutOf } from '../rollouts.js'
+import { refusalsOf, refusedSentence, status } from '../status.js'
 
 export const title = 'Update'
 
@@ -17,6 +20,7 @@ export async function show(context) {
   const progress = h('div', { class: 'wide' })
   const steps = h('ol', { class: 'steps', 'aria-label': 'Phases' })
   const last = h('p', { class: 'muted' })
+  const whose = h('div')
   const acts = h('div', { class: 'acts' })
   const about = h('div')
   const lines = journal()
@@ -44,7 +48,10 @@ export async function show(context) {
     showAbout(about, now)
     lines.show(now.journal, now.created)
   }
-  const load = async () => draw(await get(at, { signal }))
+  const load = async () => {
+    draw(await get(at, { signal }))
+    fill(whose, await waitsFor(update, signal))
+  }
   const again = throttle(load, 500)
 
   context.live({ kinds: 'update', update: params.update }, {
@@ -61,13 +68,15 @@ export async function show(context) {
     },
   })
   await load()
-  fill(root, last, progress, steps, acts, about, section('Journal', lines.element))
+  const timer = setInterval(() => { if (!document.hidden && update.waiting_for) again() }, 10_000) // no event says that the device was refused
+  signal.addEventListener('abort', () => clearInterval(timer))
+  fill(root, whose, last, progress, steps, acts, about, section('Journal', lines.element))
 }
 
 function showSentence(sentence, u) {
   const name_ = name(u.version)
   if (u.outcome) {
-    sentence(outcome(u.outcome), ' ', when(u.ended), `: ${ending(u)}. `, u.may_still && mayStill(u))
+    sentence(outcome(u.outcome), ' ', when(u.ended), `: ${ending(u)}. `, u.may_still && mayStill(u), remedy(u))
     return
   }
   const w = u.waiting_for
@@ -75,8 +84,35 @@ function showSentence(sentence, u) {
     sentence('Brings ', name_, ' to the device.')
     return
   }
+  if (rolloutOf(u) && w.whose === 'operator') {
+    sentence('Waits for its turn in the rollout ', rolloutName(rolloutOf(u)), '.')
+    return
+  }
   const turn = { device: 'The device is to act', operator: 'You are to act', server: 'This server is to act' }[w.whose]
-  sentence('Waits for the ', w.reason, '. ', turn, w.until ? [': the server looks again ', until(w.until), '.'] : '.')
+  const last = w.until && Date.parse(w.until) > Date.parse(u.deadline) - 1000
+  sentence('Waits for the ', w.reason, '. ', turn, '. ', w.until && ['If nothing changes, ', last ? 'the update times out ' : 'the server acts ', until(w.until), '.'])
+}
+
+// waitsFor says more of what an update waits for: when the device was heard, whether this server
+// refused it, or where the rollout stands that holds the update.
+async function waitsFor(u, signal) {
+  const w = u.waiting_for
+  const rollout = rolloutOf(u)
+  if (w?.whose === 'operator' && rollout) {
+    const r = await get(path('rollouts', rollout), { signal }).catch(missing)
+    return r && h('p', { class: 'warning' }, 'The rollout is ', words(r.state), ': ', name(r.reason), '.', r.until && r.until !== r.end_at && [' That ends ', until(r.until), '.'])
+  }
+  if (w?.whose !== 'device') return null
+  const [d, now] = await Promise.all([get(path('devices', u.endpoint), { signal }).catch(missing), status()])
+  const heard = d?.last_seen ? ['The device was last heard ', when(d.last_seen), d.address && [', at ', name(d.address)], d.queue_mode && ['. It sleeps between its messages; its registration lasts ', span(d.lifetime)], '.']
+    : 'This server has never heard of the device.'
+  return [h('p', null, heard), refusedSentence(refusalsOf(now, u.endpoint, d), d)]
+}
+
+// missing is null for what does not exist or cannot be seen.
+function missing(error) {
+  if (error.name === 'Problem') return null
+  throw error
 }
 
 // showLast shows the newest line of the journal, which often says why it waits.

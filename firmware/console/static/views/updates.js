@@ -4,6 +4,7 @@ import { get, list as read, query, throttle } from '../api.js'
 import { h, fill, name, link, table } from '../dom.js'
 import { bytesOf, bar, count, ending, many, outcome, outcomeNames, until, when, words } from '../format.js'
 import { address, imageName, pager, steady } from '../parts.js'
+import { rolloutName, rolloutOf } from '../rollouts.js'
 
 export const title = 'Updates'
 
@@ -97,7 +98,8 @@ export function why(u) {
   if (u.outcome) return ending(u)
   const moves = u.phase === 'transferring' && u.progress.total > 0
   return [
-    u.waiting_for ? ['waits for the ', u.waiting_for.reason, ' ', u.waiting_for.until && [h('span', { class: 'muted' }, '(next look ', until(u.waiting_for.until), ')')]] : words(u.phase),
+    !u.waiting_for ? words(u.phase) : u.waiting_for.whose === 'operator' && rolloutOf(u) ? ['waits for its turn in the rollout ', rolloutName(rolloutOf(u))]
+      : ['waits for the ', u.waiting_for.reason, u.waiting_for.until && h('span', { class: 'muted' }, ', ', until(u.waiting_for.until), ' at the latest')],
     moves && bar(u.progress.bytes, u.progress.total, bytesOf(u.progress.bytes, u.progress.total)),
   ]
 }
