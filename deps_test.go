@@ -79,7 +79,7 @@ var house = map[string]houseRule{
 	"store/internal":               {own: []string{"internal/record", "firmware/fsm", "firmware/rollout/fsm", "store", "store/internal/..."}},
 	"store/memory":                 {own: []string{"firmware/fsm", "store", "store/internal/..."}},
 	"store/bolt":                   {own: []string{"firmware/fsm", "store", "store/internal/...", "internal/disk"}, others: []string{bbolt}},
-	"store/postgres":               {own: []string{"firmware/fsm", "internal/names", "store"}, others: []string{pgx}},
+	"store/postgres":               {own: []string{"firmware/fsm", "internal/names", "store", "store/internal/..."}, others: []string{pgx}},
 	"store/storetest":              {own: []string{"firmware/fsm", "store", "store/storetest/..."}, others: []string{testify}},
 	"firmware":                     {own: []string{"internal/names", "internal/problem", "lwm2m", "store", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest", "internal/disk", "internal/files", "internal/work"}, others: []string{xmod, xsync, xsys}, http: true},
 	"firmware/console":             {http: true},

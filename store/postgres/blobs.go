@@ -62,10 +62,10 @@ func (b *Blobs) delete(ctx context.Context, tx pgx.Tx, digest string) error {
 // write runs fn in a transaction, which takes place only if the store holds its namespace.
 func (b *Blobs) write(ctx context.Context, fn func(pgx.Tx) error) error {
 	s := b.store
-	if err := s.enter(ctx); err != nil {
+	if err := s.queue.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.queue.Leave()
 	if s.config.ReadOnly {
 		return errReadOnly
 	}

@@ -52,6 +52,10 @@ type lease struct {
 
 	lost     chan struct{} // is closed when another store has taken over
 	loseOnce sync.Once
+
+	// What follows is only of the goroutine that writes commits.
+	commits  uint64 // transactions of the namespace, as the row has it
+	unsettle bool   // the last transaction may have raised it, or may do so yet
 }
 
 // start is where the process's clock begins, which no one sets.
@@ -107,7 +111,7 @@ func (s *Store) take(ctx context.Context) error {
 			VALUES ($1::text, 1, $2::text, clock_timestamp() + $3::interval)
 			ON CONFLICT (namespace) DO UPDATE SET epoch = l.epoch + 1, node = excluded.node, expires = excluded.expires
 				WHERE l.expires < clock_timestamp()
-			RETURNING epoch, commits`), s.config.Namespace, s.config.Node, leaseTime).Scan(&s.lease.epoch, &s.queue.commits)
+			RETURNING epoch, commits`), s.config.Namespace, s.config.Node, leaseTime).Scan(&s.lease.epoch, &s.lease.commits)
 	})
 }
 

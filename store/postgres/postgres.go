@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/group"
 )
 
 // Defaults of [Config].
@@ -62,11 +62,9 @@ type Store struct {
 	config Config
 	schema string // quoted, with a full stop
 
-	closing sync.RWMutex // read-locked while a call runs
-	closed  bool
-	queue   queue
-	lease   lease
-	ends    store.Commits
+	queue *group.Queue[*commit]
+	lease lease
+	ends  store.Commits
 
 	unfenced bool // commits do not look whose the namespace is: a test shows what that does
 }
@@ -112,7 +110,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, config Config) (*Store, error
 		return nil, err
 	}
 	s := &Store{pool: pool, config: config, schema: pgx.Identifier{config.Schema}.Sanitize() + "."}
-	s.queue.many = make(chan struct{}, 1)
+	s.queue = group.New(s.writeGroup)
 	if err = s.check(ctx); err == nil && !config.ReadOnly {
 		err = s.acquire(ctx)
 	}
@@ -160,31 +158,16 @@ func (s *Store) sql(text string) string {
 	return strings.ReplaceAll(text, "otago.", s.schema)
 }
 
-// enter says that a call begins; leave ends it.
-func (s *Store) enter(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	s.closing.RLock()
-	if s.closed {
-		s.closing.RUnlock()
-		return store.ErrClosed
-	}
-	return nil
-}
-
-func (s *Store) leave() { s.closing.RUnlock() }
-
 // readTime bounds how long a query is made again while the database is away. When it comes back,
 // the connections that the pool holds are broken, and each fails once.
 const readTime = 2 * time.Second
 
 // read runs a function that only reads.
 func (s *Store) read(ctx context.Context, fn func(context.Context) error) error {
-	if err := s.enter(ctx); err != nil {
+	if err := s.queue.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.queue.Leave()
 	for began := time.Now(); ; {
 		err := fn(ctx)
 		if err == nil || time.Since(began) > readTime || ctx.Err() != nil || !temporary(err) {
@@ -205,16 +188,12 @@ func pause(ctx context.Context, d time.Duration) {
 // Close implements store.Store. It gives the lease back, so that another store can take it at once.
 // The pool stays open.
 func (s *Store) Close() error {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	if s.closed {
+	return s.queue.Close(func() error {
+		if !s.config.ReadOnly {
+			s.release()
+		}
 		return nil
-	}
-	s.closed = true
-	if !s.config.ReadOnly {
-		s.release()
-	}
-	return nil
+	})
 }
 
 // temporary reports whether an error is of the connection, or one that passes: the same call may

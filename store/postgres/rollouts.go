@@ -17,7 +17,7 @@ func (s *Store) CommitRollouts(ctx context.Context, changes ...store.RolloutChan
 	if err := ctx.Err(); err != nil || len(changes) == 0 {
 		return err
 	}
-	c := &commit{rollouts: make([]store.RolloutChange, len(changes)), done: make(chan struct{})}
+	c := &commit{rollouts: make([]store.RolloutChange, len(changes))}
 	for i, change := range changes {
 		var err error
 		if c.rollouts[i], err = store.NormalizeRollout(change); err != nil {

@@ -74,7 +74,7 @@ func (s *Store) try(ctx context.Context, group []*commit) error {
 			s.lose()
 			return ErrLost
 		case sent && !answered:
-			s.queue.unsettle = true
+			s.lease.unsettle = true
 			took, unknown := s.tookPlace(ctx, group)
 			if unknown != nil {
 				return fmt.Errorf("it is not known whether it took place: %w; %w", err, unknown)
@@ -83,7 +83,7 @@ func (s *Store) try(ctx context.Context, group []*commit) error {
 				return nil
 			}
 		case answered && pg.Code == "23502" && pg.TableName == "leases":
-			s.queue.unsettle = true // the row is not as it was: whose is it?
+			s.lease.unsettle = true // the row is not as it was: whose is it?
 		case answered && pg.Code == "23505": // another server was faster; the rules say who loses
 		case answered && full(pg):
 			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
@@ -106,7 +106,7 @@ func (s *Store) try(ctx context.Context, group []*commit) error {
 // settle waits for the end of a transaction whose connection was lost, and reads the row of the
 // lease.
 func (s *Store) settle(ctx context.Context) error {
-	if !s.queue.unsettle {
+	if !s.lease.unsettle {
 		return nil
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -115,12 +115,12 @@ func (s *Store) settle(ctx context.Context) error {
 		}
 		var epoch uint64
 		err := tx.QueryRow(ctx, s.sql(`SELECT epoch, commits FROM otago.leases WHERE namespace = $1::text FOR UPDATE`), s.config.Namespace).
-			Scan(&epoch, &s.queue.commits)
+			Scan(&epoch, &s.lease.commits)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows), err == nil && epoch != s.lease.epoch && !s.unfenced:
 			return ErrLost
 		case err == nil:
-			s.queue.unsettle = false
+			s.lease.unsettle = false
 		}
 		return err
 	})
@@ -129,10 +129,10 @@ func (s *Store) settle(ctx context.Context) error {
 // tookPlace says whether the last transaction, whose answer was lost, took place: then it has
 // raised the number of commits. An error says that this is not known.
 func (s *Store) tookPlace(ctx context.Context, group []*commit) (bool, error) {
-	before := s.queue.commits
+	before := s.lease.commits
 	for wait := retryPause; ; wait = min(2*wait, longPause) {
 		err := s.settle(ctx)
-		if err == nil && s.queue.commits == before {
+		if err == nil && s.lease.commits == before {
 			return false, nil
 		}
 		if err == nil {
@@ -229,7 +229,7 @@ func (s *Store) transact(ctx context.Context, group []*commit) (sent bool, err e
 	}
 	open = false
 	if wrote {
-		s.queue.commits++
+		s.lease.commits++
 	}
 	s.number(group, seq)
 	return true, nil
@@ -244,7 +244,7 @@ func (s *Store) raise(batch *pgx.Batch) {
 	}
 	batch.Queue(s.sql(`UPDATE otago.leases SET commits = commits + 1,
 		epoch = CASE WHEN epoch = $2::bigint AND commits = $3::bigint THEN epoch END WHERE namespace = $1::text`),
-		s.config.Namespace, s.lease.epoch, s.queue.commits)
+		s.config.Namespace, s.lease.epoch, s.lease.commits)
 }
 
 const lockTimeout = "55P03"

@@ -11,34 +11,14 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
-)
-
-// maxGroup limits how many commits share a transaction.
-const maxGroup = 1024
-
-// A transaction costs half a dozen pages and two fsyncs, whatever it has. So while groups have more
-// than one commit, each waits for company: until gatherMany have come, or none has come for
-// gatherPause, or gatherPauses of these are over. A caller alone does not wait.
-const (
-	gatherMany   = 64
-	gatherPause  = time.Millisecond
-	gatherPauses = 4
-	gatherFrom   = 1.25 // commits in a group, on average over a dozen groups
+	"github.com/otago-iot/otago/store/internal/group"
 )
 
 // A Store is a store.Store over a Backend.
 type Store struct {
 	backend Backend
-	group   bool
-
-	closing sync.RWMutex // read-locked while a call runs
-	closed  bool
-
-	mu      sync.Mutex // guards queue and drained
-	queue   []*commit
-	drained bool          // a goroutine drains the queue
-	many    chan struct{} // of capacity 1; has a value when the queue has grown to gatherMany
-	average float64       // size of the latest groups; only of drain
+	grouped bool
+	queue   *group.Queue[*commit]
 
 	overlay *overlay  // for the commit that is applied in a transaction
 	commits sync.Pool // of *commit; its own, as a channel made in a bubble of synctest stays there
@@ -46,12 +26,12 @@ type Store struct {
 }
 
 type commit struct {
+	group.Commit
 	changes  []store.Change
 	rollouts []store.RolloutChange
 	update   store.Update // for encode
 	seq      uint64
 	err      error
-	done     chan struct{} // of capacity 1; has a value when the commit has ended
 }
 
 // newCommit returns an empty commit.
@@ -59,7 +39,7 @@ func (s *Store) newCommit() *commit {
 	if c, ok := s.commits.Get().(*commit); ok {
 		return c
 	}
-	return &commit{done: make(chan struct{}, 1)}
+	return new(commit)
 }
 
 // encode returns the change that replaces an update. Most commits have one, and an update is large,
@@ -127,14 +107,16 @@ func (s *Store) free(c *commit) {
 	s.commits.Put(c)
 }
 
-// New returns a Store over the backend, and prepares the backend or checks its format. With group,
+// New returns a Store over the backend, and prepares the backend or checks its format. If grouped,
 // commits that come while another is written share the next transaction, which is faster if a
 // transaction ends with an fsync.
-func New(b Backend, group bool) (*Store, error) {
+func New(b Backend, grouped bool) (*Store, error) {
 	if err := prepare(b); err != nil {
 		return nil, err
 	}
-	return &Store{backend: b, group: group, many: make(chan struct{}, 1), overlay: newOverlay()}, nil
+	s := &Store{backend: b, grouped: grouped, overlay: newOverlay()}
+	s.queue = group.New(s.write)
+	return s, nil
 }
 
 // prepare writes the format into an empty backend, and checks that of any other.
@@ -204,99 +186,25 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 
 // commit writes a commit, alone or with others, and frees it.
 func (s *Store) commit(ctx context.Context, c *commit) (uint64, error) {
-	s.closing.RLock()
-	if s.closed {
-		s.closing.RUnlock()
-		s.free(c)
-		return 0, store.ErrClosed
-	}
-	switch {
-	case !s.group:
+	if s.grouped {
+		if err := s.queue.Do(ctx, c); err != nil {
+			return 0, err
+		}
+	} else {
+		if err := s.queue.Enter(ctx); err != nil {
+			return 0, err
+		}
+		defer s.queue.Leave()
 		s.write([]*commit{c})
-		s.closing.RUnlock()
-	case s.enqueue(c):
-		go s.drain() // which unlocks closing instead of this call
-	default:
-		defer s.closing.RUnlock()
 	}
-	select {
-	case <-c.done:
-		defer s.free(c)
-		return c.seq, c.err
-	case <-ctx.Done():
-		return 0, ctx.Err() // drain still has the commit
-	}
-}
-
-// enqueue appends a commit to the queue, and reports whether no goroutine drains it yet.
-func (s *Store) enqueue(c *commit) (start bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.queue = append(s.queue, c)
-	if len(s.queue) == gatherMany {
-		select {
-		case s.many <- struct{}{}:
-		default:
-		}
-	}
-	start, s.drained = !s.drained, true
-	return start
-}
-
-// drain writes the queue, group by group, until it is empty.
-func (s *Store) drain() {
-	defer s.closing.RUnlock()
-	pause := time.NewTimer(gatherPause)
-	defer pause.Stop()
-	for first := true; ; first = false {
-		if !first && s.average >= gatherFrom {
-			s.gather(pause)
-		}
-		s.mu.Lock()
-		n := min(len(s.queue), maxGroup)
-		group := s.queue[:n:n]
-		s.queue = s.queue[n:]
-		if n == 0 {
-			s.queue, s.drained = nil, false
-			s.mu.Unlock()
-			return
-		}
-		s.mu.Unlock()
-		s.write(group)
-		s.average += (float64(n) - s.average) / 12
-	}
-}
-
-// gather waits while commits come, within bounds.
-func (s *Store) gather(pause *time.Timer) {
-	before := -1
-	for range gatherPauses {
-		s.mu.Lock()
-		n := len(s.queue)
-		if n < gatherMany {
-			select {
-			case <-s.many: // of an earlier queue
-			default:
-			}
-		}
-		s.mu.Unlock()
-		if n >= gatherMany || n == before {
-			return
-		}
-		before = n
-		pause.Reset(gatherPause)
-		select {
-		case <-s.many:
-			return
-		case <-pause.C:
-		}
-	}
+	defer s.free(c)
+	return c.seq, c.err
 }
 
 // write commits a group in one transaction.
-func (s *Store) write(group []*commit) {
+func (s *Store) write(commits []*commit) {
 	err := s.backend.Update(func(w Writer) error {
-		for _, c := range group {
+		for _, c := range commits {
 			s.overlay.base = w
 			s.overlay.writes.reset()
 			if c.seq, c.err = apply(s.overlay, c.changes); c.err == nil {
@@ -312,11 +220,10 @@ func (s *Store) write(group []*commit) {
 		return nil
 	})
 	s.ends.Ended(err)
-	for _, c := range group {
+	for _, c := range commits {
 		if err != nil {
 			c.seq, c.err = 0, fmt.Errorf("store: commit: %w", err)
 		}
-		c.done <- struct{}{}
 	}
 }
 
@@ -328,24 +235,12 @@ func (s *Store) Report() store.Report {
 }
 
 func (s *Store) view(ctx context.Context, fn func(Reader) error) error {
-	if err := ctx.Err(); err != nil {
+	if err := s.queue.Enter(ctx); err != nil {
 		return err
 	}
-	s.closing.RLock()
-	defer s.closing.RUnlock()
-	if s.closed {
-		return store.ErrClosed
-	}
+	defer s.queue.Leave()
 	return s.backend.View(fn)
 }
 
 // Close implements store.Store.
-func (s *Store) Close() error {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	return s.backend.Close()
-}
+func (s *Store) Close() error { return s.queue.Close(s.backend.Close) }
