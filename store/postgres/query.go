@@ -11,37 +11,28 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/page"
 )
 
 // chunk is how many rows a query reads at a time. The loop's body runs between the queries, so that
 // it holds no connection.
 const chunk = 256
 
-// query yields the rows of a list that scan selects, if keep is nil or returns true, and at most
-// limit records. It yields damaged records too; any other error ends it. If there is a limit, it
-// ends with ErrShort, and what bare returns of the last record, after MaxSkipped records that are
-// not selected.
+// query yields the rows of a list that scan selects, by the rules of [page.List].
 //
 // The function next returns a query for the n rows after last, which is nil at the start.
 func query[T any](ctx context.Context, s *Store, limit int, keep func(T) bool, bare func(T) T,
 	next func(last *T, n int) (string, []any), scan func(pgx.Rows) (record T, selected bool, err error)) iter.Seq2[T, error] {
-	type pair struct {
-		record   T
-		selected bool
-		damaged  error
-	}
 	return func(yield func(T, error) bool) {
-		var zero T
 		var last *T
-		left, skipped, n := limit, 0, chunk
+		n := chunk
 		if limit > 0 {
 			n = min(n, limit)
 		}
-		var read []pair
-		for more := true; more; n = chunk {
+		read := func(found []page.Found[T]) ([]page.Found[T], bool, error) {
 			sql, args := next(last, n)
 			err := s.read(ctx, func(ctx context.Context) error {
-				read = read[:0]
+				found = found[:0]
 				rows, err := s.pool.Query(ctx, sql, args...)
 				if err != nil {
 					return err
@@ -52,34 +43,20 @@ func query[T any](ctx context.Context, s *Store, limit int, keep func(T) bool, b
 					if err != nil && !errors.Is(err, store.ErrDamaged) {
 						return err
 					}
-					read = append(read, pair{record, selected, err})
+					found = append(found, page.Found[T]{Record: record, Selected: selected, Damaged: err})
 					return nil
 				})
 			})
 			if err != nil {
-				yield(zero, err)
-				return
+				return nil, false, err
 			}
-			more = len(read) == n
-			for _, p := range read {
-				if !p.selected || keep != nil && p.damaged == nil && !keep(p.record) {
-					if skipped++; limit > 0 && skipped == store.MaxSkipped {
-						yield(bare(p.record), store.ErrShort)
-						return
-					}
-					continue
-				}
-				if !yield(p.record, p.damaged) {
-					return
-				}
-				if left--; left == 0 {
-					return
-				}
+			more := len(found) == n
+			if n = chunk; more {
+				last = new(found[len(found)-1].Record)
 			}
-			if len(read) > 0 {
-				last = new(read[len(read)-1].record)
-			}
+			return found, more, nil
 		}
+		page.List[T]{Limit: limit, Keep: keep, Bare: bare, Next: read}.Yield(yield)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/page"
 )
 
 // chunk is how many entries a query reads in one transaction. The loop's body runs between
@@ -49,27 +50,13 @@ func (s *scan) entries(r Reader) iter.Seq2[[]byte, []byte] {
 	return r.Ascend(s.table, s.prefix)
 }
 
-// A pair is what a query reads: a record, or what is known of a damaged record.
-type pair[T any] struct {
-	record   T // of one that is not selected, only its key
-	selected bool
-	damaged  error
-}
-
-// query yields the results of load for the entries of the scan that load selects, if keep is nil or
-// returns true, and at most limit records. It yields damaged records too; any other error ends it.
-// If there is a limit, it ends with ErrShort, and what bare returns of the last record, after
-// MaxSkipped records that are not selected.
+// query yields the results of load for the entries of the scan, by the rules of [page.List].
 func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 	load func(r Reader, key, value []byte) (T, bool, error), keep func(T) bool, bare func(T) T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var zero T
-		sc, left, skipped := sc, limit, 0
-		var read []pair[T]
-		for {
-			read = read[:0]
-			more := false
-			err := s.view(ctx, func(r Reader) error {
+		sc := sc
+		read := func(found []page.Found[T]) (all []page.Found[T], more bool, err error) {
+			err = s.view(ctx, func(r Reader) error {
 				seen := 0
 				for key, value := range sc.entries(r) {
 					if !bytes.HasPrefix(key, sc.prefix) || sc.exact && len(key) > len(sc.prefix) {
@@ -84,7 +71,7 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 						if err != nil && !errors.Is(err, store.ErrDamaged) {
 							return err
 						}
-						read = append(read, pair[T]{record, ok, err})
+						found = append(found, page.Found[T]{Record: record, Selected: ok, Damaged: err})
 					}
 					if seen++; seen == chunk {
 						sc.last, more = bytes.Clone(key), true
@@ -93,29 +80,9 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 				}
 				return nil
 			})
-			for _, p := range read {
-				if !p.selected || keep != nil && p.damaged == nil && !keep(p.record) {
-					if skipped++; limit > 0 && skipped == store.MaxSkipped {
-						yield(bare(p.record), store.ErrShort)
-						return
-					}
-					continue
-				}
-				if !yield(p.record, p.damaged) {
-					return
-				}
-				if left--; left == 0 {
-					return
-				}
-			}
-			if err != nil {
-				yield(zero, err)
-				return
-			}
-			if !more {
-				return
-			}
+			return found, more, err
 		}
+		page.List[T]{Limit: limit, Keep: keep, Bare: bare, Next: read}.Yield(yield)
 	}
 }
 
@@ -159,11 +126,9 @@ func (s *Store) Device(ctx context.Context, endpoint string) (store.Device, erro
 // Events implements store.Store.
 func (s *Store) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
 	return func(yield func(store.Event, error) bool) {
-		after, left := q.After, q.Limit
-		found := make([]pair[store.Event], 0, chunk)
-		for more := true; more; {
-			found, more = found[:0], false
-			err := s.view(ctx, func(r Reader) error {
+		after := q.After
+		read := func(found []page.Found[store.Event]) (all []page.Found[store.Event], more bool, err error) {
+			err = s.view(ctx, func(r Reader) error {
 				for e := range runsAfter(r, q.Update, after) {
 					found = appendLines(found, r, q.Update, e, after)
 					if more = len(found) >= chunk; more {
@@ -172,20 +137,12 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.
 				}
 				return nil
 			})
-			for _, p := range found {
-				after = p.record.Seq
-				if !yield(p.record, p.damaged) {
-					return
-				}
-				if left--; left == 0 {
-					return
-				}
+			if more {
+				after = found[len(found)-1].Record.Seq
 			}
-			if err != nil {
-				yield(store.Event{}, err)
-				return
-			}
+			return found, more, err
 		}
+		page.List[store.Event]{Limit: q.Limit, Next: read}.Yield(yield)
 	}
 }
 
@@ -223,7 +180,7 @@ func runsAfter(r Reader, update string, after uint64) iter.Seq[uint64] {
 
 // appendLines appends the lines of a run that come after a number. A run that cannot be read counts
 // as its first line.
-func appendLines(found []pair[store.Event], r Reader, update string, first, after uint64) []pair[store.Event] {
+func appendLines(found []page.Found[store.Event], r Reader, update string, first, after uint64) []page.Found[store.Event] {
 	key := number(first)
 	lines, err := runKind.decode(key, r.Get(events, key))
 	if err == nil && update != "" && lines.Update != update {
@@ -231,13 +188,13 @@ func appendLines(found []pair[store.Event], r Reader, update string, first, afte
 	}
 	if err != nil {
 		if first > after {
-			found = append(found, pair[store.Event]{store.Event{Seq: first, Update: update}, true, err})
+			found = append(found, page.Found[store.Event]{Record: store.Event{Seq: first, Update: update}, Selected: true, Damaged: err})
 		}
 		return found
 	}
 	for at := range lines.Lines {
 		if first+uint64(at) > after {
-			found = append(found, pair[store.Event]{lines.event(first, at), true, nil})
+			found = append(found, page.Found[store.Event]{Record: lines.event(first, at), Selected: true})
 		}
 	}
 	return found

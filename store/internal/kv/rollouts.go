@@ -11,6 +11,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/page"
 )
 
 var (
@@ -231,32 +232,25 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 // MembersOf implements store.Rollouts.
 func (s *Store) MembersOf(ctx context.Context, endpoints []string) iter.Seq2[store.Member, error] {
 	return func(yield func(store.Member, error) bool) {
-		for len(endpoints) > 0 {
-			part := endpoints[:min(len(endpoints), chunk)]
-			endpoints = endpoints[len(part):]
-			var found []pair[store.Member]
-			err := s.view(ctx, func(r Reader) error {
+		left := endpoints
+		read := func(found []page.Found[store.Member]) (all []page.Found[store.Member], more bool, err error) {
+			part := left[:min(len(left), chunk)]
+			left = left[len(part):]
+			err = s.view(ctx, func(r Reader) error {
 				for id := range r.Ascend(activeRollouts, nil) {
 					for _, endpoint := range part {
 						key := memberKey(string(id), endpoint)
 						if data := r.Get(members, key); data != nil {
 							m, err := memberKind.decode(key, data)
-							found = append(found, pair[store.Member]{m, true, err})
+							found = append(found, page.Found[store.Member]{Record: m, Selected: true, Damaged: err})
 						}
 					}
 				}
 				return nil
 			})
-			for _, p := range found {
-				if !yield(p.record, p.damaged) {
-					return
-				}
-			}
-			if err != nil {
-				yield(store.Member{}, err)
-				return
-			}
+			return found, len(left) > 0, err
 		}
+		page.List[store.Member]{Next: read}.Yield(yield)
 	}
 }
 
