@@ -134,7 +134,9 @@ func (w *world) device(n int, script firmwaretest.Script) string {
 	return endpoint
 }
 
-var good = firmwaretest.Script{Install: firmwaretest.Install{Version: newVersion}}
+// good takes a moment for its restart, so that its answer to the Execute arrives before its
+// Register.
+var good = firmwaretest.Script{Install: firmwaretest.Install{Version: newVersion, BootTime: time.Second}}
 
 // update starts an update.
 func (w *world) update(endpoint string, image firmware.Image) firmware.Update {
