@@ -86,7 +86,10 @@ func startChild(ctx context.Context, name string, r role, log io.Writer) (*child
 	}
 	c.cmd.Cancel = c.stdin.Close
 	c.answers = json.NewDecoder(stdout)
-	return c, c.cmd.Start()
+	if err = c.cmd.Start(); err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return c, err
 }
 
 // ask sends a command and waits for the answer.
