@@ -127,10 +127,11 @@ func TestDeviceProcessKilled(t *testing.T) {
 	trust, _ := w.keys()
 	p := w.exec(trust)
 	w.version("self")
-	first := childOf(t, p)
+	require.Eventually(t, func() bool { return p.child() != 0 }, 20*time.Second, 10*time.Millisecond)
+	first := p.child()
 	child, err := os.FindProcess(first)
 	require.NoError(t, err)
 	require.NoError(t, child.Kill())
-	require.Eventually(t, func() bool { return childOf(t, p) != first }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return p.child() != first }, 20*time.Second, 50*time.Millisecond)
 	require.FileExists(t, filepath.Join(w.dir, "self", "lock"))
 }

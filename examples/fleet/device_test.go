@@ -49,7 +49,7 @@ func newPeer(t *testing.T, f fleet) *peer {
 	p.register(version)
 	select {
 	case <-w.all:
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("the device does not know that it is registered")
 	}
 	return p
@@ -59,7 +59,7 @@ func newPeer(t *testing.T, f fleet) *peer {
 func (p *peer) receive() message {
 	p.t.Helper()
 	buf := make([]byte, 2048)
-	require.NoError(p.t, p.conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(p.t, p.conn.SetReadDeadline(time.Now().Add(20*time.Second)))
 	n, from, err := p.conn.ReadFrom(buf)
 	require.NoError(p.t, err)
 	p.device = from
@@ -253,7 +253,7 @@ func TestDevicePulls(t *testing.T) {
 	require.Equal(t, "0", string(p.do(codeGET, "/5/0/3", nil).payload))
 
 	require.Equal(t, byte(codeChanged), p.do(codePUT, "/5/0/1", text(packages.URL+"/good")).code)
-	require.Eventually(t, func() bool { return string(p.do(codeGET, "/5/0/3", nil).payload) == "2" }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return string(p.do(codeGET, "/5/0/3", nil).payload) == "2" }, 20*time.Second, 10*time.Millisecond)
 	require.Equal(t, byte(codeChanged), p.do(codePOST, "/5/0/2", nil).code)
 	p.register("1.1.0")
 	require.NotEqual(t, old, p.device.String(), "and then from another one")

@@ -45,7 +45,7 @@ func TestFlood(t *testing.T) {
 		secure:   "\x16\x03",
 	} {
 		for i := range 300 {
-			dialer := net.Dialer{Timeout: 5 * time.Second}
+			dialer := net.Dialer{Timeout: 20 * time.Second}
 			if door == api || door == devices {
 				dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i%10))}
 			}
@@ -57,7 +57,7 @@ func TestFlood(t *testing.T) {
 	}
 	get := func(from, url string) (int, error) {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+		client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
 		resp, err := client.Get(url)
 		if err != nil {
 			return 0, err

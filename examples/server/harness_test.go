@@ -206,7 +206,7 @@ func (s *server) await(id string, wanted func(update) bool) (u update) {
 		defer answer.Body.Close()
 		u = update{}
 		return json.NewDecoder(answer.Body).Decode(&u) == nil && wanted(u)
-	}, 40*time.Second, 20*time.Millisecond, "the update does not get there: %+v", &u)
+	}, 2*time.Minute, 20*time.Millisecond, "the update does not get there: %+v", &u)
 	return u
 }
 

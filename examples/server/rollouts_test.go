@@ -51,7 +51,7 @@ func (s *server) awaitRollout(id string, wanted func(aRollout) bool) (r aRollout
 	require.Eventually(s.t, func() bool {
 		_, r = call[aRollout](s, http.MethodGet, "/rollouts/"+id, "", nil)
 		return wanted(r)
-	}, time.Minute, 50*time.Millisecond, "the rollout does not get there")
+	}, 3*time.Minute, 50*time.Millisecond, "the rollout does not get there")
 	return r
 }
 
@@ -125,7 +125,7 @@ func TestRecipeNight(t *testing.T) {
 			}
 		}](s, http.MethodGet, path, "", nil)
 		return len(page.Items) == 2 && page.Items[0].Place == "ready" && page.Items[0].Until.After(time.Now())
-	}, 40*time.Second, 50*time.Millisecond, "they do not wait for the night")
+	}, 2*time.Minute, 50*time.Millisecond, "they do not wait for the night")
 	status, _ := call[any](s, http.MethodPatch, "/rollouts/"+r.ID, "application/json", strings.NewReader(`{"window":null}`))
 	require.Equal(t, http.StatusOK, status)
 	r = s.awaitRollout(r.ID, over)

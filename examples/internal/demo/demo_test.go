@@ -43,7 +43,7 @@ func TestNotAnImage(t *testing.T) {
 
 // TestUpdate runs a complete update on loopback, in one process.
 func TestUpdate(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	b, err := backend.Listen(ctx, backend.Config{
 		Store: memory.New(), Images: t.TempDir(), CoAP: "127.0.0.1:0", FWHTTP: "127.0.0.1:0",
