@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -59,13 +60,14 @@ func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
 		return
 	}
 	asked, image, err := r.request(ctx)
+	from := r.starting(&m)
 	r.starts.Run(func() { // it may read the device, which may be silent
 		defer r.actions.Done()
 		if err != nil {
 			finish(result{input: fsm.Input{Kind: fsm.InputRefused, Text: err.Error()}})
 			return
 		}
-		finish(r.startUpdate(ctx, &m, asked, image))
+		finish(r.startUpdate(ctx, &m, asked, image, from))
 	})
 }
 
@@ -102,8 +104,41 @@ func (r *runner) hold() firmware.Hold {
 	return firmware.Hold{Holder: r.holder(), Reason: "its turn in the rollout"}
 }
 
-// startUpdate makes the update of a member.
-func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, image *store.Image) result {
+// A starting is where the rollout stands when the update of a member is ordered. It may take half a
+// minute to read the device before the update is made.
+type starting struct {
+	turns  int
+	moves  bool // updates that are granted may execute, inside the window
+	window Window
+	zone   *time.Location
+}
+
+func (r *runner) starting(m *Member) starting {
+	machine := &r.record.Machine
+	return starting{
+		turns: r.turns, window: machine.Plan.Window, zone: r.zone(m),
+		moves: m.Machine.Granted && (machine.State == fsm.StateRunning || machine.State == fsm.StateStopping && !machine.Cancels),
+	}
+}
+
+// mayExecute reports whether an update that is made now may execute. The caller holds r.turning.
+func (r *runner) mayExecute(from *starting) bool {
+	if !from.moves || r.turns != from.turns {
+		return false
+	}
+	if from.window.Zone == "" {
+		return true
+	}
+	now := time.Now()
+	open, change := from.window.At(now, cmp.Or(from.zone, time.UTC))
+	runs, _ := window{open, change}.runs(now)
+	return runs
+}
+
+// startUpdate makes the update of a member. If the rollout has changed meanwhile, or the window ends,
+// the update is made on hold although the member is granted; the runner then looks whether it may
+// release it.
+func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, image *store.Image, from starting) result {
 	refused := func(in fsm.Input) result {
 		in.Kind = fsm.InputRefused
 		return result{input: in}
@@ -117,7 +152,10 @@ func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, imag
 	}
 	q := asked.Update
 	q.Endpoint, q.Image, q.Key = m.Endpoint, image.ID, key(m)
-	if !m.Machine.Granted {
+	r.turning.RLock()
+	defer r.turning.RUnlock()
+	held := !r.mayExecute(&from)
+	if held {
 		q.Hold = r.hold()
 	}
 	u, err := r.m.updates.Start(ctx, q)
@@ -125,7 +163,7 @@ func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, imag
 	wrong := new(firmware.RequestError)
 	switch {
 	case err == nil:
-		return result{input: fsm.Input{Kind: fsm.InputStarted, Update: u.ID}}
+		return result{input: fsm.Input{Kind: fsm.InputStarted, Update: u.ID}, held: held && m.Machine.Granted}
 	case errors.As(err, &active) && errors.Is(err, store.ErrActive):
 		return refused(fsm.Input{Busy: active.ID})
 	case errors.As(err, &wrong), errors.Is(err, store.ErrNotFound):

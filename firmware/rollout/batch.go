@@ -202,12 +202,31 @@ func (b *batch) changes(first store.RolloutChange) []store.RolloutChange {
 	return changes
 }
 
+// turns reports whether the batch changes the state of the rollout, or its plan.
+func (b *batch) turns() (turned, edited bool) {
+	now, before := &b.record.Machine, &b.r.record.Machine
+	turned = now.State != before.State || now.Grants != before.Grants
+	edited = len(b.lines) > 0 && b.lines[len(b.lines)-1].Name == fsm.EventEdited
+	return turned, edited
+}
+
+// store stores the batch. If it changes whether updates may execute, it waits for those that are
+// made meanwhile; others are made on hold.
+func (b *batch) store(ctx context.Context) error {
+	if turned, edited := b.turns(); turned || edited {
+		b.r.turning.Lock()
+		defer b.r.turning.Unlock()
+		b.r.turns++
+	}
+	b.record.Changed = time.Now()
+	return b.r.m.db.CommitRollouts(ctx, b.changes(store.ReplaceRollout{Rollout: b.record})...)
+}
+
 // commit stores the batch, and then carries its actions out. The batch is over, unless that fails.
 func (b *batch) commit(ctx context.Context) error {
 	r := b.r
 	if b.changed {
-		b.record.Changed = time.Now()
-		if err := r.m.db.CommitRollouts(ctx, b.changes(store.ReplaceRollout{Rollout: b.record})...); err != nil {
+		if err := b.store(ctx); err != nil {
 			return storeError(err)
 		}
 		b.record.Revision++

@@ -69,6 +69,11 @@ type runner struct {
 	pool    work.Pool // holds, releases, cancels
 	starts  work.Pool
 	actions sync.WaitGroup
+
+	// turning is held while an update is made, and by a commit that changes the state or the plan of
+	// the rollout: an update that is made after a trip is made on hold.
+	turning sync.RWMutex
+	turns   int // how many such commits there were
 }
 
 // A hint is what the last line of a journal says of the update of a member that is to be looked at.
@@ -87,6 +92,7 @@ type result struct {
 	failed   bool           // and is to be done again
 	probe    bool           // a read before the admission, see probe
 	of       *bool          // what is over with it, of the rollout
+	held     bool           // the update of a member that is granted was made on hold
 }
 
 // An order waits for its commit.
@@ -216,7 +222,10 @@ func (r *runner) repair(ctx context.Context, err error) bool {
 		}
 		var record Rollout
 		if record, err = r.m.db.Rollout(ctx, r.id); err == nil {
+			r.turning.Lock()
 			r.record = record
+			r.turns++
+			r.turning.Unlock()
 			break
 		}
 		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
@@ -397,6 +406,10 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 			delete(r.again, x.endpoint)
 			r.look(x.endpoint)
 		}
+		if x.held {
+			r.unsure[x.endpoint] = struct{}{}
+			r.look(x.endpoint)
+		}
 		if x.failed {
 			r.unsure[x.endpoint] = struct{}{}
 			r.timers.set(x.endpoint, time.Now().Add(actionPause))
@@ -412,8 +425,7 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 func (r *runner) stored(b *batch) {
 	before := &r.record.Machine
 	opened := b.record.Machine.Stage != before.Stage
-	turned := b.record.Machine.State != before.State || b.record.Machine.Grants != before.Grants
-	edited := len(b.lines) > 0 && b.lines[len(b.lines)-1].Name == fsm.EventEdited
+	turned, edited := b.turns()
 	if r.walk.asleep && b.record.Machine.Slots.Invited+b.record.Machine.Slots.Reserved < before.Slots.Invited+before.Slots.Reserved {
 		r.walk.invitable()
 	}
