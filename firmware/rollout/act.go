@@ -111,11 +111,23 @@ type starting struct {
 	moves  bool // updates that are granted may execute, inside the window
 	window Window
 	zone   *time.Location
+	asks   bool // the device has to answer first
 }
+
+const (
+	fewPlaces = 20               // with fewer, each device has to answer before its update is made
+	justHeard = 30 * time.Second // or to have been heard so lately
+)
 
 func (r *runner) starting(m *Member) starting {
 	machine := &r.record.Machine
+	reg, _ := r.m.srv.Registration(m.Endpoint)
+	// The update of a device that is registered, and answers nothing, keeps its place for AwayTime.
+	// A read takes half a minute at most. It costs a message: where there are many places, devices
+	// are read once one is away.
+	silent := machine.Plan.Concurrency < fewPlaces || machine.Slots.Away > 0
 	return starting{
+		asks:  silent && !reg.Queue && time.Since(reg.LastSeen) > justHeard,
 		turns: r.turns, window: machine.Plan.Window, zone: r.zone(m),
 		moves: m.Machine.Granted && (machine.State == fsm.StateRunning || machine.State == fsm.StateStopping && !machine.Cancels),
 	}
@@ -135,19 +147,20 @@ func (r *runner) mayExecute(from *starting) bool {
 	return runs
 }
 
-// startUpdate makes the update of a member. If the rollout has changed meanwhile, or the window ends,
-// the update is made on hold although the member is granted; the runner then looks whether it may
-// release it.
+// startUpdate makes the update of a member. If the rollout has changed meanwhile, or the window
+// ends, the update is made on hold although the member is granted; the runner then looks whether it
+// may release it.
 func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, image *store.Image, from starting) result {
 	refused := func(in fsm.Input) result {
 		in.Kind = fsm.InputRefused
 		return result{input: in}
 	}
-	why, err := r.unfit(ctx, m, asked, image)
+	why, err := r.unfit(ctx, m, asked, image, from.asks)
 	switch {
+	case (err != nil || why != "") && r.begun(ctx, m):
 	case err != nil:
 		return refused(fsm.Input{Text: clip(err.Error(), store.MaxName)})
-	case why != "" && !r.begun(ctx, m):
+	case why != "":
 		return refused(fsm.Input{Skip: why})
 	}
 	q := asked.Update

@@ -255,7 +255,7 @@ func TestConcurrencyFilledByDeadDevices(t *testing.T) {
 			w.cut(i, true)
 		}
 		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 2})
-		w.until(r.ID, 6*time.Hour, "the living wait for the dead", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded == 6 })
+		w.until(r.ID, 30*time.Minute, "the living wait for the dead", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded == 6 })
 		for i := range 6 {
 			w.cut(i, false)
 		}

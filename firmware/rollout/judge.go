@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,9 +57,10 @@ func (r *runner) begun(ctx context.Context, m *Member) bool {
 	return false
 }
 
-// unfit returns why a member's device is not updated.
-func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *store.Image) (fsm.SkipReason, error) {
-	if asked.Downgrade && image.Compatible == (store.Compatible{}) {
+// unfit returns why a member's device is not updated. A device that has to answer first, or of
+// which no version is known, is read; the error says that it does not answer.
+func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *store.Image, asks bool) (fsm.SkipReason, error) {
+	if asked.Downgrade && image.Compatible == (store.Compatible{}) && !asks {
 		return "", nil
 	}
 	d, err := r.m.device(ctx, m.Endpoint)
@@ -68,14 +70,13 @@ func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *sto
 	if why, known := firmware.Incompatible(*image, &d); known && why != "" && !asked.Update.Force {
 		return fsm.SkipIncompatible, nil
 	}
-	if asked.Downgrade {
-		return "", nil
-	}
 	version := d.Firmware.Version
-	if version == "" {
-		if version, err = r.version(ctx, m.Endpoint); err != nil {
-			return "", fmt.Errorf("rollout: the version of the device could not be read: %w", err)
+	if asks || version == "" && !asked.Downgrade {
+		shown, err := r.version(ctx, m.Endpoint)
+		if err != nil {
+			return "", fmt.Errorf("the version of the device could not be read: %w", err)
 		}
+		version = cmp.Or(shown, version)
 	}
 	return lower(asked, image, version), nil
 }

@@ -70,8 +70,8 @@ type runner struct {
 	starts  work.Pool
 	actions sync.WaitGroup
 
-	// turning is held while an update is made, and by a commit that changes the state or the plan of
-	// the rollout: an update that is made after a trip is made on hold.
+	// turning is held while an update is made, and by a commit that changes the state or the plan
+	// of the rollout: an update that is made after a trip is made on hold.
 	turning sync.RWMutex
 	turns   int // how many such commits there were
 }
