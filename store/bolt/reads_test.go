@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,7 @@ func TestReadsShareTransactions(t *testing.T) {
 		readers.Go(func() {
 			for writing.Err() == nil {
 				_, _ = db.Image(ctx, image(1).ID)
+				runtime.Gosched() // the writer waits for each of them, where there is one processor
 			}
 		})
 	}
