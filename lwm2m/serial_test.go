@@ -62,39 +62,41 @@ func (s *slowStore) DeleteRegistration(ctx context.Context, endpoint string) err
 // and in the end the store has the registration that the server has. Changes of other endpoints do
 // not wait.
 func TestOneAtATime(t *testing.T) {
-	store := &slowStore{}
-	s := MustServer(ServerConfig{Registrations: store})
-	path := location(register(s, "ep=a"))
-	var group sync.WaitGroup
-	begin := func(f func()) {
-		group.Go(f)
-		time.Sleep(5 * time.Millisecond) // usually they come in this order
-	}
-	begin(func() { register(s, "ep=a", "lt=100") })
-	begin(func() { register(s, "ep=a", "lt=101") })
-	begin(func() { serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"lt=99"}}) })
-	begin(func() { serve(s, incoming{code: coap.DELETE, path: path, format: -1}) })
-	begin(func() { _ = s.DeleteDevice(t.Context(), "a") })
-	begin(func() { register(s, "ep=a", "lt=102") })
-	begin(func() {
-		s.mu.Lock()
-		if d := s.table.byEndpoint.Get("a"); d != nil {
-			s.touchStore(d)
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{}
+		s := MustServer(ServerConfig{Registrations: store})
+		path := location(register(s, "ep=a"))
+		var group sync.WaitGroup
+		begin := func(f func()) {
+			group.Go(f)
+			time.Sleep(5 * time.Millisecond) // they come in this order
 		}
-		s.mu.Unlock()
-		s.flush()
+		begin(func() { register(s, "ep=a", "lt=100") })
+		begin(func() { register(s, "ep=a", "lt=101") })
+		begin(func() { serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"lt=99"}}) })
+		begin(func() { serve(s, incoming{code: coap.DELETE, path: path, format: -1}) })
+		begin(func() { _ = s.DeleteDevice(t.Context(), "a") })
+		begin(func() { register(s, "ep=a", "lt=102") })
+		begin(func() {
+			s.mu.Lock()
+			if d := s.table.byEndpoint.Get("a"); d != nil {
+				s.touchStore(d)
+			}
+			s.mu.Unlock()
+			s.flush()
+		})
+		for i := range 5 {
+			begin(func() { register(s, fmt.Sprint("ep=other", i)) })
+		}
+		begin(func() { register(s, "ep=a", "lt=103") })
+		group.Wait()
+		require.Equal(t, 1, store.most)
+		require.Greater(t, store.mostAll, 1)
+		known, ok := s.Registration("a")
+		require.True(t, ok)
+		require.Equal(t, known.ID, store.records["a"].ID)
+		require.Equal(t, known.Lifetime, store.records["a"].Lifetime)
 	})
-	for i := range 5 {
-		begin(func() { register(s, fmt.Sprint("ep=other", i)) })
-	}
-	begin(func() { register(s, "ep=a", "lt=103") })
-	group.Wait()
-	require.Equal(t, 1, store.most)
-	require.Greater(t, store.mostAll, 1)
-	known, ok := s.Registration("a")
-	require.True(t, ok)
-	require.Equal(t, known.ID, store.records["a"].ID)
-	require.Equal(t, known.Lifetime, store.records["a"].Lifetime)
 }
 
 // TestWhatIsNotStoredIsStoredLater: the store fails after a renewal. The server stores the renewal
