@@ -1,6 +1,7 @@
 package coap_test
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"sync/atomic"
@@ -61,7 +62,7 @@ func TestEndIdentities(t *testing.T) {
 		select {
 		case p := <-d.closed: // by the alert: the device made no request
 			require.Equal(t, d.peer, p)
-		case <-time.After(10 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatal("the device was not notices")
 		}
 		require.ErrorIs(t, ask(d), coap.ErrNoPeer)
@@ -106,7 +107,7 @@ func TestEndIdentitiesUnderWay(t *testing.T) {
 	close(removed)
 	err := <-failed
 	require.Error(t, err)
-	require.False(t, errors.Is(err, coap.ErrTimeout), "%v", err)
+	require.False(t, errors.Is(err, coap.ErrTimeout) || errors.Is(err, context.DeadlineExceeded), "the client does not learn of it: %v", err)
 	require.Zero(t, coap.Holds(server.Endpoint).Peers)
 }
 

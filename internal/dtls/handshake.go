@@ -288,8 +288,11 @@ func (h *handshake) explain(cause, err error) error {
 	if cause != nil && cause != errPionClosed {
 		err = cause
 	}
-	if errors.Is(err, ErrWrongKey) {
+	switch {
+	case errors.Is(err, ErrWrongKey):
 		_ = h.s.conn.WriteTo(appendAlert(nil, alertDecryptError), h.addr, h.local)
+	case err == errIdentityEnded: // the client's key may have been replaced: it can start again
+		_ = h.s.conn.WriteTo(appendAlert(nil, alertHandshakeFailure), h.addr, h.local)
 	}
 	return err
 }

@@ -41,7 +41,7 @@ func TestExplain(t *testing.T) {
 		err := (&handshake{alert: alertHandshakeFailure}).explain(cause, failed)
 		require.EqualError(t, err, "peer sent alert: handshake failure: failed")
 	}
-	require.Equal(t, errIdentityEnded, (&handshake{alert: alertHandshakeFailure}).explain(errIdentityEnded, failed))
+	require.Equal(t, errSuperseded, (&handshake{alert: alertHandshakeFailure}).explain(errSuperseded, failed))
 	require.Equal(t, failed, new(handshake).explain(nil, failed))
 }
 
