@@ -154,12 +154,15 @@ func (s *Store) lose() {
 	s.lease.loseOnce.Do(func() { close(s.lease.lost) })
 }
 
+// releaseTime bounds how long Close tries to give the lease back.
+const releaseTime = LeaseTime / 5
+
 // release gives the lease back.
 func (s *Store) release() {
 	s.lease.stop()
 	<-s.lease.ended
 	s.lease.until.Store(-1)
-	ctx, cancel := context.WithTimeout(context.Background(), renewPause())
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
 	// If this fails, the lease ends by itself.
 	_, _ = s.pool.Exec(ctx, s.sql(`UPDATE otago.leases SET expires = clock_timestamp() WHERE namespace = $1::text AND epoch = $2::bigint`),

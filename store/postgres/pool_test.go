@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -121,6 +122,6 @@ func TestTimeouts(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: "ep", Firmware: store.Firmware{Version: "3"}})
 	require.NoError(t, err)
-	require.True(t, db.Holds())
+	require.Eventually(t, db.Holds, 20*time.Second, time.Millisecond)
 	require.NoError(t, db.Close())
 }

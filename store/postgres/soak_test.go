@@ -189,7 +189,7 @@ func TestDatabaseKilled(t *testing.T) {
 	go func() { done <- soak(ctx, db, a.note) }()
 	for range 5 {
 		before := a.size()
-		require.Eventually(t, func() bool { return a.size() > before+50 }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return a.size() > before+50 }, 40*time.Second, time.Millisecond)
 		server.Kill()
 		require.NoError(t, server.Start())
 	}
@@ -233,7 +233,7 @@ func soakFor(t *testing.T, pool *pgxpool.Pool, config postgres.Config, updates i
 	done := make(chan error, 1)
 	go func() { done <- soak(ctx, db, a.note) }()
 	require.Eventually(t, func() bool { return a.size() >= updates }, 40*time.Second, time.Millisecond)
-	require.True(t, db.Holds(), "the lease is renewed")
+	require.Eventually(t, db.Holds, 20*time.Second, time.Millisecond, "the lease is renewed")
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		require.NoError(t, err)
@@ -269,7 +269,7 @@ func TestFewConnections(t *testing.T) {
 // waiting: they are made again.
 func TestStatementTimeout(t *testing.T) {
 	strangers := shared(t)
-	pool := poolOf(t, sharedURL, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["statement_timeout"] = "100" })
+	pool := poolOf(t, sharedURL, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["statement_timeout"] = "800" })
 	db, err := postgres.New(pool, postgres.Config{Namespace: "statement timeout"})
 	require.NoError(t, err)
 	_, err = db.Commit(t.Context(), store.CreateImage{Image: store.Image{ID: "i", Version: "1"}})
@@ -283,7 +283,7 @@ func TestStatementTimeout(t *testing.T) {
 		_, err := db.Image(t.Context(), "i")
 		read <- err
 	}()
-	time.Sleep(300 * time.Millisecond) // three times the limit of a statement
+	time.Sleep(1200 * time.Millisecond) // more than the limit of a statement
 	require.NoError(t, stranger.Rollback(t.Context()))
 	require.NoError(t, <-read)
 	require.NoError(t, db.Close())
