@@ -227,7 +227,7 @@ func TestCapturedTCPRegistration(t *testing.T) {
 	conn, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err = conn.Write(append([]byte{0x00, 0xe1}, frame...)) // an empty CSM first
 	require.NoError(t, err)
 

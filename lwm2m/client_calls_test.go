@@ -292,5 +292,5 @@ func TestAfterResponseElsewhere(t *testing.T) {
 		panic("broken")
 	})
 	<-called
-	require.Eventually(t, func() bool { return bytes.Contains([]byte(log.String()), []byte("panicked")) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return bytes.Contains([]byte(log.String()), []byte("panicked")) }, 20*time.Second, time.Millisecond)
 }

@@ -28,7 +28,7 @@ func (w wire) next(t *testing.T) (reply wireMessage) {
 	select {
 	case record := <-w.records:
 		require.NoError(t, reply.parse(record))
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("no reply")
 	}
 	return reply
@@ -103,7 +103,7 @@ func TestEndOfAssociation(t *testing.T) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		return len(a.peek().outbox.queue) == 2
-	}, 10*time.Second, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 	e.end(a)
 	e.end(a)
 	unknown := 0
@@ -140,7 +140,7 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		return len(a.peek().outbox.queue)+len(a.peek().outbox.open) == 3
-	}, 10*time.Second, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 	_, err = e.Do(ctx, peer, &Request{Code: GET})
 	require.ErrorIs(t, err, ErrBusy)
 	cancel()

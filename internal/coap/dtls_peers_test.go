@@ -271,7 +271,7 @@ func TestLibcoapRefused(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		out, _ := exec.CommandContext(ctx, path, "-B", "3", "-u", identity, "-k", "wrong", "coaps://"+server.addr.String()+"/").CombinedOutput()
 		cancel()
-		require.Eventually(t, func() bool { return strings.Contains(server.logged.String(), want) }, 10*time.Second, 5*time.Millisecond, "%s %v", out, server.logged)
+		require.Eventually(t, func() bool { return strings.Contains(server.logged.String(), want) }, 20*time.Second, 5*time.Millisecond, "%s %v", out, server.logged)
 		require.Contains(t, server.logged.String(), "identity=psk:"+identity)
 		require.NotContains(t, server.logged.String(), string(testKey))
 	}

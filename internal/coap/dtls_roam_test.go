@@ -59,7 +59,7 @@ func (r *roaming) dial(t *testing.T) (toDevice coap.Peer) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	r.toServer, err = r.device.DialDTLS(ctx, conn, r.nat.addr(), r.secure)
 	require.NoError(t, err)
@@ -68,7 +68,7 @@ func (r *roaming) dial(t *testing.T) (toDevice coap.Peer) {
 
 func (r *roaming) hello(t *testing.T) (toDevice coap.Peer) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	_, err := r.device.Do(ctx, r.toServer, &coap.Request{Code: coap.POST, Path: []string{"hello"}})
 	require.NoError(t, err)
@@ -178,7 +178,7 @@ func TestLateRecord(t *testing.T) {
 		defer r.nat.mu.Unlock()
 		return r.nat.held
 	}
-	require.Eventually(t, func() bool { return held() != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return held() != nil }, 20*time.Second, time.Millisecond)
 	cancel()
 	<-done
 	r.hello(t)

@@ -36,7 +36,7 @@ func next(t *testing.T, all <-chan failure) failure {
 	select {
 	case f := <-all:
 		return f
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		require.FailNow(t, "nothing was reported")
 		return failure{}
 	}

@@ -40,7 +40,7 @@ func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 			}
 			receive := func() (answer message.Message) {
 				b := make([]byte, 1500)
-				require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+				require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
 				n, err := conn.Read(b)
 				require.NoError(t, err, "no answer from %v", to)
 				answer.Options = make(message.Options, 0, 8)

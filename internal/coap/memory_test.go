@@ -48,12 +48,12 @@ func TestIdlePeersAreSmall(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	require.Eventually(t, func() bool { return inPool(e) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return inPool(e) == 0 }, 20*time.Second, time.Millisecond)
 	each := (heap() - before) / peers
 	t.Logf("%d bytes each", each)
 	require.Less(t, each, int64(300))
 	few := func() bool { return runtime.NumGoroutine() <= goroutines+1 }
-	require.Eventually(t, few, 10*time.Second, 10*time.Millisecond, "goroutines stay")
+	require.Eventually(t, few, 20*time.Second, 10*time.Millisecond, "goroutines stay")
 	runtime.KeepAlive(e)
 }
 
@@ -96,7 +96,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 	require.Zero(t, turnedAway.Load())
 	require.Less(t, each, int64(2000)) // with what a peer takes
 	close(hold)
-	require.Eventually(t, func() bool { return served.Load() == devices }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return served.Load() == devices }, 20*time.Second, time.Millisecond)
 	require.Zero(t, wrong.Load())
 }
 

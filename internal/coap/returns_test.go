@@ -283,7 +283,7 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 				if name == "HandshakeFailed" {
 					require.ErrorIs(t, <-failed, dtls.ErrHandshake)
 				} // else it does not learn
-				require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(name+" panicked")) }, 10*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(name+" panicked")) }, 20*time.Second, time.Millisecond)
 			}
 			server.stop()
 			require.Zero(t, p.inside.Load())

@@ -173,7 +173,7 @@ func TestStreamEnds(t *testing.T) {
 		_, err := w.server.Do(t.Context(), w.toDevice, &coap.Request{Code: coap.POST, Path: []string{"5", "0", "2"}})
 		failed <- err
 	}()
-	require.Eventually(t, func() bool { return coap.Underway(w.server) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return coap.Underway(w.server) == 1 }, 20*time.Second, time.Millisecond)
 	w.device.Hangup(w.toServer)
 	err := <-failed
 	require.ErrorIs(t, err, coap.ErrPeerGone)

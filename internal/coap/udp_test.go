@@ -39,7 +39,7 @@ func serveUDP(t *testing.T, e *coap.Endpoint, address string, config coap.Listen
 	})
 	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	listening := func() bool { return e.LocalAddr(coap.Peer{Transport: coap.UDP, Addr: at}).IsValid() }
-	require.Eventually(t, listening, 10*time.Second, time.Millisecond)
+	require.Eventually(t, listening, 20*time.Second, time.Millisecond)
 	return at
 }
 
@@ -147,7 +147,7 @@ func TestHangup(t *testing.T) {
 		_, err := e.Do(context.Background(), p, &coap.Request{Code: coap.GET})
 		errs <- err
 	}()
-	require.Eventually(t, func() bool { return coap.Holds(e).Timers > 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return coap.Holds(e).Timers > 1 }, 20*time.Second, time.Millisecond)
 	e.Hangup(p)
 	require.ErrorIs(t, <-errs, coap.ErrPeerGone)
 	_, err := e.Do(limit(t), p, &coap.Request{Code: coap.GET})

@@ -43,7 +43,7 @@ func TestRefusedCredentials(t *testing.T) {
 			}
 			require.ErrorContains(t, err, test.client2)
 			require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(test.there)) },
-				10*time.Second, 5*time.Millisecond, "%v", server.logged)
+				20*time.Second, 5*time.Millisecond, "%v", server.logged)
 		})
 	}
 }

@@ -66,7 +66,7 @@ func TestBatches(t *testing.T) {
 			})
 			for i, p := range peers {
 				var b [64]byte
-				require.NoError(t, p.SetReadDeadline(time.Now().Add(10*time.Second)))
+				require.NoError(t, p.SetReadDeadline(time.Now().Add(20*time.Second)))
 				n, from, err := p.ReadFromUDPAddrPort(b[:])
 				require.NoError(t, err)
 				require.Equal(t, "answer to question "+strconv.Itoa(i), string(b[:n]))
@@ -105,7 +105,7 @@ func TestCloseSendsAll(t *testing.T) {
 	got := make(map[int]int)
 	for range sizes {
 		b := make([]byte, 1<<16)
-		require.NoError(t, peer.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(t, peer.SetReadDeadline(time.Now().Add(20*time.Second)))
 		n, err := peer.Read(b)
 		require.NoError(t, err)
 		got[n]++
