@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -114,15 +113,6 @@ func TestLibcoapClient(t *testing.T) {
 	}
 }
 
-// freeAddr returns an address on which another program can listen.
-func freeAddr(t *testing.T) netip.AddrPort {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
-}
-
 // TestLibcoapServer gets and puts bodies on libcoap's servers over DTLS.
 func TestLibcoapServer(t *testing.T) {
 	certs := testkit.NewCertificates(t, testIdentity)
@@ -143,7 +133,7 @@ func TestLibcoapServer(t *testing.T) {
 				peers.Mark(t, peerOf(program), "server", "coaps", "block-wise PUT and GET, "+test.name)
 				path := peer(t, program)
 				// libcoap uses the next port for DTLS.
-				addr := freeAddr(t)
+				addr := testkit.FreePorts(t, 2)
 				ctx, cancel := context.WithCancel(t.Context())
 				out := new(testkit.Log)
 				cmd := exec.CommandContext(ctx, path, append(test.flags, "-A", "127.0.0.1", "-p", fmt.Sprint(addr.Port()), "-d", "10")...)

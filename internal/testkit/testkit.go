@@ -1,4 +1,5 @@
-// Package testkit has what tests of several packages need: certificates, and a log in memory.
+// Package testkit has what tests of several packages need: certificates, free ports, and a log in
+// memory.
 package testkit
 
 import (
@@ -11,7 +12,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -110,4 +113,37 @@ func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
+}
+
+// FreePorts returns an address on loopback. Its port and the n-1 after it are free for UDP and TCP,
+// and below those that systems assign by themselves, so that no socket of another test takes them
+// before the program for which they are.
+func FreePorts(t testing.TB, n int) netip.AddrPort {
+	t.Helper()
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for range 100 {
+		first := netip.AddrPortFrom(loopback, uint16(10_000+mathrand.IntN(20_000)))
+		if allFree(first, n) {
+			return first
+		}
+	}
+	t.Fatal("no free ports")
+	return netip.AddrPort{}
+}
+
+func allFree(first netip.AddrPort, n int) bool {
+	for i := range n {
+		at := netip.AddrPortFrom(first.Addr(), first.Port()+uint16(i)).String()
+		tcp, err := net.Listen("tcp", at)
+		if err != nil {
+			return false
+		}
+		defer tcp.Close()
+		udp, err := net.ListenPacket("udp", at)
+		if err != nil {
+			return false
+		}
+		defer udp.Close()
+	}
+	return true
 }

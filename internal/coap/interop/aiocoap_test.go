@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // aiocoapMissing returns why aiocoap cannot be used.
@@ -29,7 +31,7 @@ func aiocoap(t *testing.T, args ...string) *exec.Cmd {
 }
 
 func serveAiocoap(t *testing.T) netip.AddrPort {
-	at := freePort(t)
+	at := testkit.FreePorts(t, 1)
 	p := start(t, aiocoap(t, "serve", at.Addr().String(), strconv.Itoa(int(at.Port()))))
 	awaitCoAP(t, p, at)
 	return at

@@ -29,6 +29,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 func init() {
@@ -170,7 +171,7 @@ func smallOver(conn *pion.Conn, n int) error {
 func libcoapDTLS(b *testing.B) (*process, netip.AddrPort) {
 	b.Helper()
 	name := program(b, "coap-server-openssl", libcoapPackage)
-	at := freePort(b)
+	at := testkit.FreePorts(b, 2)
 	p := startOn(b, measured, exec.Command(name, "-A", at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "-d", "1000", "-k", benchKey, "-h", "hint"))
 	awaitCoAP(b, p, at)
 	e, to := dial(b, at, coap.Config{})

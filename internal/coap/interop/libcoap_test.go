@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 const libcoapPackage = "libcoap3-bin"
@@ -26,7 +28,7 @@ func serveLibcoap(t *testing.T) netip.AddrPort {
 func libcoapServerCommand(t testing.TB) (*exec.Cmd, netip.AddrPort) {
 	t.Helper()
 	name := program(t, "coap-server-notls", libcoapPackage)
-	at := freePort(t)
+	at := testkit.FreePorts(t, 1)
 	return exec.Command(name, "-A", at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "-d", "1000"), at
 }
 

@@ -92,24 +92,6 @@ func run(t testing.TB, cmd *exec.Cmd) {
 	require.True(t, cmd.ProcessState.Success(), "%v: %v\n%s", cmd.Args, cmd.ProcessState, p.out.String())
 }
 
-// freePort returns an address on loopback that is free for UDP and TCP.
-func freePort(t testing.TB) netip.AddrPort {
-	t.Helper()
-	for range 20 {
-		u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		require.NoError(t, err)
-		at := u.LocalAddr().(*net.UDPAddr).AddrPort()
-		l, err := net.Listen("tcp", at.String())
-		u.Close()
-		if err == nil {
-			l.Close()
-			return at
-		}
-	}
-	t.Fatal("no free port")
-	return netip.AddrPort{}
-}
-
 // awaitCoAP pings until the CoAP server at an address answers.
 func awaitCoAP(t testing.TB, p *process, at netip.AddrPort) {
 	t.Helper()
