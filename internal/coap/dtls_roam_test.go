@@ -29,7 +29,12 @@ type roaming struct {
 func newRoaming(t *testing.T, noCID bool) *roaming {
 	r := &roaming{peers: make(chan coap.Peer, 64), body: bodyOf(64 << 10), pushed: make(chan *recorder, 4), secure: pskClient()}
 	r.secure.NoConnectionID = noCID
-	r.server = serveDTLS(t, coap.Config{Handler: handler(func(q *coap.IncomingRequest) *coap.Response {
+	// With a Connection ID nothing may be lost. What waits for a retransmission fails.
+	there, here := coap.Transmission{ACKTimeout: time.Minute}, coap.Transmission{ACKTimeout: time.Minute}
+	if noCID {
+		there, here = coap.Transmission{}, coap.Transmission{ACKTimeout: 200 * time.Millisecond, MaxRetransmit: 2}
+	}
+	r.server = serveDTLS(t, coap.Config{Transmission: there, Handler: handler(func(q *coap.IncomingRequest) *coap.Response {
 		if q.Path() == "/hello" {
 			r.peers <- q.Peer
 			return &coap.Response{Code: coap.Changed}
@@ -39,7 +44,7 @@ func newRoaming(t *testing.T, noCID bool) *roaming {
 	r.nat = newNAT(t, r.server.addr)
 	var current *recorder // of the body in transfer
 	r.device = coap.New(coap.Config{
-		Transmission: coap.Transmission{ACKTimeout: 200 * time.Millisecond, MaxRetransmit: 2},
+		Transmission: here,
 		Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) {
 			current = new(recorder)
 			return current, nil
@@ -76,14 +81,14 @@ func (r *roaming) hello(t *testing.T) (toDevice coap.Peer) {
 }
 
 // TestRoamingWithConnectionID changes a device's address in the middle of a push and of a pull.
-// Nothing is lost or sent twice: both end before the first retransmission would be due.
+// Nothing is lost: neither waits for a retransmission.
 func TestRoamingWithConnectionID(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for _, at := range []int{1, 30, 63} {
-		before, start := r.nat.public(), time.Now()
+		before := r.nat.public()
 		r.nat.rebindAt(at)
 		resp, err := r.server.Do(ctx, toDevice, &coap.Request{Code: coap.PUT, Path: []string{"5"}, Payload: r.body})
 		require.NoError(t, err)
@@ -100,7 +105,6 @@ func TestRoamingWithConnectionID(t *testing.T) {
 		require.True(t, bytes.Equal(r.body, got.Bytes()))
 		require.NotEqual(t, before, r.nat.public())
 		require.Equal(t, toDevice, r.hello(t), "it is the same association")
-		require.Less(t, time.Since(start), 2*time.Second)
 	}
 }
 
@@ -149,7 +153,8 @@ func TestRoamingWithoutConnectionID(t *testing.T) {
 	require.ErrorIs(t, err, coap.ErrTimeout)
 	failure, ok = errors.AsType[*coap.ExchangeError](err)
 	require.True(t, ok)
-	require.Equal(t, int64(29<<10), failure.Done)
+	require.Positive(t, failure.Done)
+	require.LessOrEqual(t, failure.Done, int64(29<<10)) // less if the device repeated a request on a busy machine
 	require.Equal(t, int(failure.Done), got.Len())
 	r.dial(t)
 	_, err = r.device.Do(ctx, r.toServer, &coap.Request{
