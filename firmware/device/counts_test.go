@@ -93,21 +93,20 @@ func TestSlowInstaller(t *testing.T) {
 	image := testImage("2.0", 100_000)
 	for _, method := range []string{"OpenPackage", "Write", "Sync", "SaveState"} {
 		t.Run(method, func(t *testing.T) {
-			t.Parallel()
-			requests := 0
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				requests++
-				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(image))
-			}))
-			defer server.Close()
-			r := newRig(t)
-			r.config.Idle, r.config.Attempts, r.config.SyncEvery = 100*time.Millisecond, 2, 40_000
-			r.spoil(method, func() { time.Sleep(300 * time.Millisecond) })
-			require.NoError(t, r.start())
-			require.NoError(t, r.write(resURI, lwm2m.String(server.URL)))
-			r.wait(fsm.Downloaded, fsm.ResultDefault)
-			r.stop()
-			require.Equal(t, 1, requests)
+			hooked(t, func(r *rig, _ <-chan struct{}) {
+				requests := 0
+				r.config.Transport = transportFunc(func(q *http.Request) (*http.Response, error) {
+					requests++
+					return served(q, image), nil
+				})
+				r.config.Idle, r.config.Attempts, r.config.SyncEvery = 100*time.Millisecond, 2, 40_000
+				r.spoil(method, func() { <-time.After(300 * time.Millisecond) })
+				require.NoError(r.t, r.start())
+				require.NoError(r.t, r.write(resURI, lwm2m.String("http://fw.example.com/x")))
+				r.wait(fsm.Downloaded, fsm.ResultDefault)
+				r.stop()
+				require.Equal(r.t, 1, requests)
+			})
 		})
 	}
 }

@@ -252,23 +252,6 @@ func TestDownloadServers(t *testing.T) {
 				c.MaxRedirects, c.Hosts = 3, []string{"127.0.0.1"}
 			}, result: fsm.ResultInvalidURI, requests: 1,
 		},
-		"silent": {
-			serve:  func(n int, w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-			config: func(c *Config) { c.Idle = 20 * time.Millisecond }, result: fsm.ResultConnectionLost, requests: 5,
-		},
-		"silent in the middle": {
-			serve: func(n int, w http.ResponseWriter, r *http.Request) {
-				if n == 1 {
-					w.Header().Set("ETag", `"one"`)
-					w.Header().Set("Content-Length", fmt.Sprint(len(image)))
-					w.Write(image[:10000])
-					w.(http.Flusher).Flush()
-					<-r.Context().Done()
-					return
-				}
-				whole(w, r)
-			}, config: func(c *Config) { c.Idle = 100 * time.Millisecond }, version: "2.0", requests: 2,
-		},
 		"bigger than allowed": {
 			serve:  func(n int, w http.ResponseWriter, r *http.Request) { whole(w, r) },
 			config: func(c *Config) { c.MaxSize = 49999 }, result: fsm.ResultNoStorage, requests: 1,

@@ -2,11 +2,14 @@ package device
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -60,6 +63,86 @@ func TestTransferLengths(t *testing.T) {
 type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// served answers a request as a server with the package does.
+func served(q *http.Request, image []byte) *http.Response {
+	w := httptest.NewRecorder()
+	w.Header().Set("ETag", `"one"`)
+	http.ServeContent(w, q, "", time.Time{}, bytes.NewReader(image))
+	resp := w.Result()
+	resp.Body = body{q.Context(), resp.Body}
+	return resp
+}
+
+// A body ends with its request, as that of a connection does.
+type body struct {
+	ctx context.Context
+	in  io.ReadCloser
+}
+
+func (b body) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.in.Read(p)
+}
+
+func (b body) Close() error { return b.in.Close() }
+
+// TestSilence: a try ends after the server has been silent for Idle, and the next one goes on with
+// what the device has.
+func TestSilence(t *testing.T) {
+	image := testImage("2.0", 50000)
+	silence := func(q *http.Request) (int, error) {
+		<-q.Context().Done()
+		return 0, q.Context().Err()
+	}
+	t.Run("at once", func(t *testing.T) {
+		hooked(t, func(r *rig, _ <-chan struct{}) {
+			requests := 0
+			r.config.Transport = transportFunc(func(q *http.Request) (*http.Response, error) {
+				requests++
+				_, err := silence(q)
+				return nil, err
+			})
+			r.config.Idle = time.Second
+			require.NoError(r.t, r.start())
+			within(r.t, 5*time.Second, 6*time.Second, func() {
+				require.NoError(r.t, r.write(resURI, lwm2m.String("http://fw.example.com/x")))
+				r.wait(fsm.Idle, fsm.ResultConnectionLost)
+			})
+			require.Equal(r.t, 5, requests)
+		})
+	})
+	t.Run("in the middle", func(t *testing.T) {
+		hooked(t, func(r *rig, _ <-chan struct{}) {
+			var ranges []string
+			r.config.Transport = transportFunc(func(q *http.Request) (*http.Response, error) {
+				ranges = append(ranges, q.Header.Get("Range"))
+				resp := served(q, image)
+				if len(ranges) == 1 {
+					rest := readerFunc(func([]byte) (int, error) { return silence(q) })
+					resp.Body = body{q.Context(), io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, 10000), rest))}
+				}
+				return resp, nil
+			})
+			r.config.Idle = time.Second
+			require.NoError(r.t, r.start())
+			within(r.t, time.Second, 2*time.Second, func() {
+				require.NoError(r.t, r.write(resURI, lwm2m.String("http://fw.example.com/x")))
+				r.wait(fsm.Downloaded, fsm.ResultDefault)
+			})
+			require.Equal(r.t, []string{"", "bytes=10000-"}, ranges)
+			stored, err := os.ReadFile(r.open.imagePath(slotA))
+			require.NoError(r.t, err)
+			require.Equal(r.t, image, stored)
+		})
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // TestTransportAnswers: the responses of the program's RoundTripper are checked like those of a
 // server.
