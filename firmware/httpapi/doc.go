@@ -522,7 +522,7 @@
 //	requests to devices       Config.MaxRequests, a quarter of them for one client, 16 for one device; so many answers, 16 MiB
 //	event streams             Config.MaxStreams, with those of observations (16 of one device), a quarter of them for one client; Config.Heartbeat to accept a line
 //	holds                     16 of an update, holder 64 bytes, reason 255
-//	rollouts                  100,000 endpoints of a body, 16 stages, concurrency 100,000, rate 0.001 to 1,000,000, soak and missing_after 10 years
+//	rollouts                  100,000 endpoints of a body, 16 stages, concurrency 100,000, rate 0.0001 to 1,000,000, soak and missing_after 10 years
 //	labels                    16 of an update, name 64 bytes, value 255
 //
 // The server limits headers, connections and idle connections: see [firmware.NewHTTPServer].

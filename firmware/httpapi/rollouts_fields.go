@@ -53,8 +53,8 @@ func parseRate(rate *float64) (time.Duration, error) {
 	if rate == nil {
 		return 0, nil
 	}
-	if !(*rate >= 0.001 && *rate <= maxRate) {
-		return 0, invalidField("rate", fmt.Sprintf("must be admissions a minute, from 0.001 to %d", maxRate))
+	if !(*rate >= 0.0001 && *rate <= maxRate) {
+		return 0, invalidField("rate", fmt.Sprintf("must be admissions a minute, from 0.0001 to %d", maxRate))
 	}
 	return time.Duration(math.Ceil(float64(time.Minute) / *rate)), nil
 }

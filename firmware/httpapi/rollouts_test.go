@@ -188,6 +188,8 @@ func TestRollout(t *testing.T) {
 				Devices int
 			}
 		}](t, m.post("/api/v1/rollouts?dry_run=true", body+"}"))
+		daily := decode[struct{ Plan struct{ Rate float64 } }](t, m.post("/api/v1/rollouts?dry_run=true", strings.Replace(body, `"rate":60`, `"rate":0.0007`, 1)+"}"))
+		require.Equal(t, 0.0007, daily.Plan.Rate, "one a day")
 		require.Equal(t, 5, dry.Targets)
 		require.Equal(t, []int{1, 3, 5}, dry.Stages)
 		require.ElementsMatch(t, list, dry.First)
