@@ -242,7 +242,7 @@ func TestRetryCountsOnce(t *testing.T) {
 	require.Equal(t, fsm.StateRunning, p.r.State, "the same two devices")
 	require.Equal(t, 2, p.m[1].Attempt)
 	p.reach(3).ends(3, fsm.EndingRolledBack)
-	require.Equal(t, "3 of 3 devices are bad, more than 10 % of 20", p.r.Detail)
+	require.Equal(t, "3 of 3 devices are bad; while fewer than 20 are admitted, 2 may be", p.r.Detail)
 }
 
 // TestReopen: a rollout that is done takes members again, until its time is over.

@@ -21,8 +21,8 @@ func (x *machine) tripped() bool {
 func (x *machine) tripText() string {
 	switch {
 	case x.Stage > 0 && x.Since.Admitted < minTripBase:
-		return fmt.Sprintf("%d of %s bad, more than %g %% of %d", x.Since.Bad, devices(x.Since.Admitted, "is", "are"),
-			100*x.Plan.MaxFailure, minTripBase)
+		return fmt.Sprintf("%d of %s bad; while fewer than %d are admitted, %d may be", x.Since.Bad,
+			devices(x.Since.Admitted, "is", "are"), minTripBase, int(x.Plan.MaxFailure*minTripBase))
 	case x.Stage > 0:
 		return fmt.Sprintf("%d of %s bad, more than %g %%", x.Since.Bad, devices(x.Since.Admitted, "is", "are"), 100*x.Plan.MaxFailure)
 	}
