@@ -40,30 +40,31 @@ func (b *tab) until(expression string) {
 }
 
 // click clicks the first thing that can be clicked whose text begins with text, and that can be
-// seen, with the mouse.
+// seen.
 func (b *tab) click(text string) {
 	b.t.Helper()
 	b.clickAt(fmt.Sprintf(`[...document.querySelectorAll('button, a, summary, [role=option], label')].filter((e) =>
 		e.checkVisibility() && !e.disabled && e.textContent.trim().replace(/\s+/g, ' ').startsWith(%s))`, strconv.Quote(text)), text)
 }
 
-// clickAt clicks the first element of an expression, where nothing covers it.
+// clickAt clicks the first element of an expression, where nothing covers it. It finds and clicks
+// the element in one task of the page: a change that comes between the two would move it away from
+// the mouse.
 func (b *tab) clickAt(elements, what string) {
 	b.t.Helper()
-	var at []float64
 	b.wait(func() bool {
-		at = eval[[]float64](b, `(() => {
+		return eval[bool](b, `(() => {
 			const e = (`+elements+`)[0]
-			if (!e) return null
+			if (!e) return false
 			e.scrollIntoView({ block: 'center', behavior: 'instant' })
 			const box = e.getClientRects()[0]
-			const x = box.x + Math.min(box.width / 2, 200), y = box.y + box.height / 2
-			const top = document.elementFromPoint(x, y)
-			return top && (e.contains(top) || top.contains(e)) ? [x, y] : null
+			const top = document.elementFromPoint(box.x + Math.min(box.width / 2, 200), box.y + box.height / 2)
+			if (!top || !e.contains(top) && !top.contains(e)) return false
+			if (!e.matches('[role=option]')) (e.control ?? e).focus({ preventScroll: true }) // as a mouse does
+			e.click()
+			return true
 		})()`)
-		return len(at) == 2
 	}, "there is no %q to click", what)
-	b.do(chromedp.MouseClickXY(at[0], at[1]))
 }
 
 // field is the expression of the form field of a label.
