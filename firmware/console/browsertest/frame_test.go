@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/firmware/firmwaretest"
@@ -117,6 +118,22 @@ func TestReconnect(t *testing.T) {
 	b.see("None of 3 devices is updating.")
 	b.gone("Connection lost")
 	b.see("new")
+}
+
+// TestAwayAtFirst: a view that could not be read is there once the server is back.
+func TestAwayAtFirst(t *testing.T) {
+	w := newWorld(t, "")
+	w.fleet(1, installs)
+	b := w.open("#/images")
+	b.see("No image yet.")
+	b.await("ERR_")
+	back := w.away()
+	eval[chromedp.Void](b, "location.hash = '#/fleet'")
+	b.see("This could not be read")
+	back()
+	b.see("None of 1 device is updating.")
+	b.see("dev-000")
+	b.gone("Try again")
 }
 
 // TestPrefix: the page works below a prefix.

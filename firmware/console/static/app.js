@@ -125,11 +125,19 @@ async function route() {
   } catch (error) {
     if (signal.aborted || error.name === 'AbortError') return
     swap()
+    leave.abort() // the view must not write into the problem when its stream is back
+    leave = new AbortController()
     showProblem(context, error)
+    const { signal: waits } = leave
+    const retry = () => setTimeout(() => { if (!waits.aborted) route() }, retryAfter)
+    live({}, error.status === 0 || error.status === 503 ? { begun: retry } : {}, waits)
   }
   if (!signal.aborted && !streamAsked) live({}, {}, signal)
   countImages()
 }
+
+// A view that the server could not answer is read again so long after a stream has begun.
+const retryAfter = 1000 // milliseconds
 
 // showProblem is the first line of a view that cannot be shown.
 function showProblem(context, error) {
