@@ -197,7 +197,7 @@ func ExampleServerHooks() {
 	fmt.Println(err)
 	end()
 	const read = `requests{operation="read",code="2.05"}`
-	for range 100 { // hooks run in a goroutine of their own
+	for range 2000 { // hooks run in a goroutine of their own
 		metrics.mu.Lock()
 		reads := metrics.n[read]
 		metrics.mu.Unlock()
