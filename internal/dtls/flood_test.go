@@ -113,7 +113,7 @@ func TestFloodOfHandshakes(t *testing.T) {
 	t.Logf("%d of %d devices got in; %d KB per half-open handshake, %d goroutines in all",
 		in, tries, (most-before)/limit/1024, mostGoroutines-goroutines)
 	require.Greater(t, in, tries/2)
-	require.Less(t, most-before, limit*64<<10+4<<20)
+	require.Less(t, most-before, limit*80<<10+4<<20)
 	require.Less(t, mostGoroutines-goroutines, limit*8+100)
 	server.stop()
 }
@@ -184,8 +184,9 @@ func TestSessionsOfOneIdentity(t *testing.T) {
 	}
 }
 
-// used returns the memory in use: heap and stacks.
+// used returns the memory in use: heap and stacks. What pools hold outlives one collection.
 func used() int {
+	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
