@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/otago-iot/otago/store"
 )
@@ -209,4 +210,46 @@ func (s *Store) flushCounts(batch *pgx.Batch, w *work) {
 			SELECT $1::text, * FROM unnest($2::text[], $3::text[], $4::bigint[])
 			ON CONFLICT (namespace, image, outcome) DO UPDATE SET updates = c.updates + excluded.updates`), s.config.Namespace, images, outcomes, by)
 	}
+}
+
+// slim has the arguments of a batch encoded with less garbage: pgx allocates an interface for each
+// element of a []string. Without prepared statements pgx derives the database's type from the Go
+// type of an argument, and needs the slices as they are.
+func slim(batch *pgx.Batch, conn *pgx.Conn) *pgx.Batch {
+	switch conn.Config().DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		return batch
+	}
+	for _, query := range batch.QueuedQueries {
+		for i, arg := range query.Arguments {
+			if all, ok := arg.([]string); ok {
+				query.Arguments[i] = texts(all)
+			}
+		}
+	}
+	return batch
+}
+
+// Texts are an array of texts that gives pgx pointers to them.
+type texts []string
+
+// Dimensions implements pgtype.ArrayGetter.
+func (t texts) Dimensions() []pgtype.ArrayDimension {
+	if t == nil {
+		return nil
+	}
+	return []pgtype.ArrayDimension{{Length: int32(len(t)), LowerBound: 1}}
+}
+
+// Index implements pgtype.ArrayGetter.
+func (t texts) Index(i int) any { return (*text)(&t[i]) }
+
+// IndexType implements pgtype.ArrayGetter.
+func (t texts) IndexType() any { return new(text) }
+
+type text string
+
+// TextValue implements pgtype.TextValuer.
+func (t *text) TextValue() (pgtype.Text, error) {
+	return pgtype.Text{String: string(*t), Valid: true}, nil
 }

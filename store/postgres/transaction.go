@@ -198,7 +198,7 @@ func (s *Store) transact(ctx context.Context, group []*commit) (sent bool, err e
 		s.config.Namespace, milliseconds(idleTime()), milliseconds(lockTime), milliseconds(statementTime)).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&epoch, &w.seq, nil, nil, nil) })
 	s.load(&first, n, w)
-	if err := conn.SendBatch(ctx, &first).Close(); err != nil {
+	if err := conn.SendBatch(ctx, slim(&first, conn.Conn())).Close(); err != nil {
 		return false, err
 	}
 	if epoch != s.lease.epoch && !s.unfenced {
@@ -224,7 +224,7 @@ func (s *Store) transact(ctx context.Context, group []*commit) (sent bool, err e
 			QueryRow(func(row pgx.Row) error { return row.Scan(&seq) })
 	}
 	second.Queue("COMMIT")
-	if err := conn.SendBatch(ctx, &second).Close(); err != nil {
+	if err := conn.SendBatch(ctx, slim(&second, conn.Conn())).Close(); err != nil {
 		return wrote, err
 	}
 	open = false
