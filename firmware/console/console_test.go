@@ -177,7 +177,8 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestWords compares the words of the page for reasons of updates with the reasons of the API.
+// TestWords compares the words of the page for reasons and results of updates with those of the
+// API.
 func TestWords(t *testing.T) {
 	doc, err := os.ReadFile("../httpapi/doc.go")
 	require.NoError(t, err)
@@ -194,5 +195,19 @@ func TestWords(t *testing.T) {
 	for _, reason := range reasons {
 		require.Contains(t, endings, "\n  "+reason+": '", "format.js says what the reason %s means", reason)
 		require.Contains(t, string(updates), "'"+reason+"'", "updates.js filters by the reason %s", reason)
+	}
+
+	// What went wrong has a remedy, by its reason or by the result that the device reported.
+	remedies, err := os.ReadFile("static/remedies.js")
+	require.NoError(t, err)
+	fine := regexp.MustCompile(`^(version|result|same_version|already_running|operator|device_result|default|success|deferred|cancelled)$`)
+	_, list, _ = strings.Cut(string(doc), "//\tresult     default, ")
+	list, _, _ = strings.Cut(list, ";")
+	results := regexp.MustCompile(`[a-z_]+`).FindAllString("default "+list, -1)
+	require.Greater(t, len(results), 10)
+	for _, bad := range append(reasons, results...) {
+		if !fine.MatchString(bad) {
+			require.True(t, strings.Contains(string(remedies), "\n  "+bad+": '"), "remedies.js says what to do about %s", bad)
+		}
 	}
 }

@@ -205,4 +205,8 @@ func TestWindowClosed(t *testing.T) {
 	b.see("in 1 h")
 	b.look("rollout-window")
 	b.see("Pause: 3 that do not install yet wait before they install")
+	b.click("01") // an update of it
+	b.see("Waits for its turn in the rollout by night.")
+	b.see("The rollout is running: ")
+	b.see("That ends in 1 h")
 }

@@ -49,15 +49,30 @@ type world struct {
 	ctx     context.Context
 }
 
+// settings are what tests may change of a world.
+type settings struct {
+	server    lwm2m.ServerConfig
+	api       httpapi.Config
+	authorize func(*http.Request, httpapi.Access) error
+}
+
 // newWorld starts a server whose page and API are below a prefix, such as "" or "/ops".
-func newWorld(t *testing.T, prefix string) *world {
+func newWorld(t *testing.T, prefix string, change ...func(*settings)) *world {
 	t.Helper()
 	chromium(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &world{t: t, db: memory.New(), network: simnet.New(1), ctx: ctx}
 	images, err := firmware.OpenRepository(t.TempDir(), w.db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(w.db), NoSec: true})
+	s := settings{
+		server:    lwm2m.ServerConfig{Registrations: firmware.Registrations(w.db), NoSec: true},
+		api:       httpapi.Config{Actor: func(*http.Request) string { return "kim" }},
+		authorize: httpapi.AllowAll,
+	}
+	for _, f := range change {
+		f(&s)
+	}
+	srv, err := lwm2m.NewServer(s.server)
 	require.NoError(t, err)
 	conn, err := w.network.Listen("10.0.0.1:5683")
 	require.NoError(t, err)
@@ -72,9 +87,8 @@ func newWorld(t *testing.T, prefix string) *world {
 	require.NoError(t, err)
 	rollouts, err = rollout.NewManager(srv, w.manager, w.db, rollout.Config{})
 	require.NoError(t, err)
-	api, err := httpapi.New(w.manager, httpapi.AllowAll, httpapi.Config{
-		Rollouts: rollouts, Actor: func(*http.Request) string { return "kim" },
-	})
+	s.api.Rollouts = rollouts
+	api, err := httpapi.New(w.manager, s.authorize, s.api)
 	require.NoError(t, err)
 	page, err := console.New(console.Config{API: prefix + "/api/v1"})
 	require.NoError(t, err)
@@ -87,6 +101,11 @@ func newWorld(t *testing.T, prefix string) *world {
 
 	var run sync.WaitGroup
 	run.Go(func() { _ = srv.ServePacket(ctx, conn) })
+	if s.server.Credentials != nil {
+		secure, err := w.network.Listen("10.0.0.1:5684")
+		require.NoError(t, err)
+		run.Go(func() { _ = srv.ServeDTLS(ctx, secure) })
+	}
 	run.Go(func() { _ = w.manager.Run(ctx) })
 	run.Go(func() { _ = rollouts.Run(ctx) })
 	t.Cleanup(func() {

@@ -73,22 +73,19 @@ export function whyRefused(r) {
   return meaning ? [meaning, h('span', { class: 'note' }, [' ', name(r.reason)])] : name(r.reason)
 }
 
-// whoRefused is the sender: the device that it claims to be, or where it is.
-export function whoRefused(r) {
-  const claimed = r.endpoint || r.identity
-  return claimed ? link(`#/devices/${encodeURIComponent(claimed)}`, name(claimed)) : ['one at ', name(host(r.address))]
-}
+const claimed = (r) => r.endpoint || r.identity
+const viewOf = (r) => (claimed(r) ? `#/devices/${encodeURIComponent(claimed(r))}` : null)
 
 // refusalTable makes a table of refusals; show(list) fills it.
 export function refusalTable() {
   return table([
-    { title: 'Device', of: (r) => r.endpoint, cell: (r) => [whoRefused(r), r.endpoint && r.identity && r.identity !== r.endpoint && h('span', { class: 'note' }, [' with the credentials of ', name(r.identity)])] },
+    { title: 'Device', of: (r) => r.endpoint, cell: (r) => [claimed(r) ? link(viewOf(r), name(claimed(r))) : ['one at ', name(host(r.address))], r.endpoint && r.identity && r.identity !== r.endpoint && h('span', { class: 'note' }, [' with the credentials of ', name(r.identity)])] },
     { title: 'Why', class: 'why', of: (r) => r.reason, cell: whyRefused },
     { title: 'Refused', class: 'nowrap', of: (r) => r.what, cell: (r) => r.what },
     { title: 'Times', class: 'figure', of: (r) => r.count, cell: (r) => count(r.count) },
     { title: 'Last', class: 'nowrap', of: (r) => r.last, cell: (r) => when(r.last) },
     { title: 'From', class: 'nowrap', of: (r) => [host(r.address), r.transport], cell: (r) => `${r.transport} ${host(r.address)}` },
-  ], { key: (r) => [r.what, r.endpoint, r.identity, r.endpoint || r.identity ? '' : host(r.address) + r.reason].join(' '), label: 'Refused devices' })
+  ], { key: (r) => [r.what, r.endpoint, r.identity, claimed(r) ? '' : host(r.address) + r.reason].join(' '), href: viewOf, label: 'Refused devices' })
 }
 
 // refusedSentence says of a device that it was refused, for views whose device waits.
@@ -96,6 +93,6 @@ export function refusedSentence(refusals, device) {
   const last = refusals[0]
   if (!last) return null
   const since = device?.last_seen && Date.parse(device.last_seen) > Date.parse(last.last)
-  return h('p', { class: since ? 'note' : 'warning' }, 'This server has refused ', last.endpoint || last.identity ? 'it' : 'a device at its address', ' ',
+  return h('p', { class: since ? 'note' : 'warning' }, 'This server has refused ', claimed(last) ? 'it' : 'a device at its address', ' ',
     last.count > 1 && `${count(last.count)} times, the last time `, when(last.last), ': ', whyRefused(last), since && ' It was heard since.')
 }
