@@ -31,7 +31,7 @@ func (s *Server) identify(ctx context.Context, reg *Registration, id *dtls.Ident
 	case reg.Endpoint == "" && reg.Version == (Version{Major: 1}):
 		return fmt.Errorf("%w: no ep", ErrBadRequest)
 	}
-	if err := checkText("ep", endpoint, maxEndpoint); err != nil {
+	if err := checkEndpoint(endpoint); err != nil {
 		return err
 	}
 	reg.Endpoint, reg.Identity, reg.Secured = endpoint, owner, true

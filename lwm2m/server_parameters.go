@@ -85,7 +85,16 @@ func parseEndpoint(value string) (string, error) {
 	if strings.TrimSpace(value) == "" {
 		return "", fmt.Errorf("%w: ep is empty", ErrBadRequest)
 	}
-	return value, checkText("ep", value, maxEndpoint)
+	return value, checkEndpoint(value)
+}
+
+// checkEndpoint refuses what is no name of an endpoint. URIs have names as segments of their paths,
+// and there "." and ".." mean something else, however they are encoded.
+func checkEndpoint(name string) error {
+	if name == "." || name == ".." {
+		return fmt.Errorf("%w: ep is %s, which no URI can have in its path", ErrBadRequest, name)
+	}
+	return checkText("ep", name, maxEndpoint)
 }
 
 // checkText refuses text that is too long, not UTF-8 or not printable.

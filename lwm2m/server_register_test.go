@@ -83,6 +83,8 @@ func TestRegisterRefusesWhatIsWrong(t *testing.T) {
 	}{
 		{"no ep", []string{"lt=300", "lwm2m=1.1"}, 40, objects, CodeBadRequest},
 		{"empty ep", []string{"ep="}, 40, objects, CodeBadRequest},
+		{"ep that no path can have", []string{"ep=."}, 40, objects, CodeBadRequest},
+		{"ep that no path can have", []string{"ep=.."}, 40, objects, CodeBadRequest},
 		{"ep twice", []string{"ep=a", "ep=b"}, 40, objects, CodeBadRequest},
 		{"ep with control characters", []string{"ep=a\x00b"}, 40, objects, CodeBadRequest},
 		{"ep with C1 control characters", []string{"ep=a\u0085b"}, 40, objects, CodeBadRequest},

@@ -70,6 +70,7 @@ func TestRefusedRequests(t *testing.T) {
 		{name: "delete unknown", method: "DELETE", path: "/api/v1/images/nope", status: 404, kind: "not-found"},
 		{name: "huge id", method: "GET", path: "/api/v1/images/" + strings.Repeat("a", 10_000), status: 404, kind: "not-found"},
 
+		{name: "endpoint that no path can have", method: "POST", path: "/api/v1/updates", body: `{"endpoint":"..","image":"` + image + `"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "endpoint"},
 		{name: "endpoint with newline", method: "GET", path: "/api/v1/devices/a%0Ab", status: 400, kind: "bad-request"},
 		{name: "endpoint with NUL", method: "GET", path: "/api/v1/devices/a%00", status: 400, kind: "bad-request"},
 		{name: "endpoint with DEL", method: "GET", path: "/api/v1/devices/%7f", status: 400, kind: "bad-request"},

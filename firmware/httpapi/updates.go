@@ -66,6 +66,9 @@ func checkEndpoint(endpoint string) string {
 	if strings.ContainsRune(endpoint, utf8.RuneError) { // the decoder makes it of half a surrogate pair
 		return "must be Unicode text"
 	}
+	if endpoint == "." || endpoint == ".." {
+		return "must not be . or .., which no path can name"
+	}
 	return names.Check(endpoint, 1, maxEndpoint)
 }
 
