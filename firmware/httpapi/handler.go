@@ -140,6 +140,7 @@ type api struct {
 	monitor  monitor
 	hub      hub
 	owners   owners
+	journals journals // of rollouts
 	traces   traces
 }
 

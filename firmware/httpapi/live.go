@@ -192,6 +192,10 @@ type knowledge struct {
 	sent     []byte    // the text of the last event
 	counted  time.Time // when
 	cost     time.Duration
+
+	listed   map[string]bool // rollouts, the newest 1000 of all
+	listedAt time.Time
+	listCost time.Duration
 }
 
 type seenRollout struct {
@@ -250,6 +254,7 @@ func (h *hub) look(ctx context.Context, known *knowledge) {
 	}
 	if want.kinds[kindRollout] && h.api.rollouts != nil {
 		items = append(items, h.api.changedRollouts(within, known)...)
+		items = append(items, h.api.deletedRollouts(within, known)...)
 	}
 	if want.kinds[kindCounts] && h.api.count(within, known) {
 		items = append(items, item{kind: kindCounts, text: known.sent})
@@ -356,6 +361,7 @@ func (a *api) changedRollouts(ctx context.Context, known *knowledge) (items []it
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			items = appendItem(items, kindRollout, id, rolloutChange{ID: id, Deleted: true})
+			delete(known.listed, id)
 		case err != nil && !errors.Is(err, store.ErrDamaged):
 			continue
 		case err == nil:
@@ -366,6 +372,32 @@ func (a *api) changedRollouts(ctx context.Context, known *knowledge) (items []it
 		}
 		delete(known.rollouts, id)
 	}
+	return items
+}
+
+// deletedRollouts returns the rollouts that were deleted since the last list of the newest, if it
+// is time for another list. Most of them have ended long before.
+func (a *api) deletedRollouts(ctx context.Context, known *knowledge) (items []item) {
+	began := time.Now()
+	if began.Sub(known.listedAt) < max(countsPause, countsShare*known.listCost) {
+		return nil
+	}
+	defer func() { known.listedAt, known.listCost = began, time.Since(began) }()
+	listed, oldest := map[string]bool{}, ""
+	for r, err := range a.rollouts.List(ctx, store.RolloutQuery{Limit: maxCounted}) {
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
+			return nil // the next list tries again
+		}
+		listed[r.ID], oldest = true, r.ID
+	}
+	all := len(listed) < maxCounted
+	for id := range known.listed {
+		if !listed[id] && (all || id > oldest) {
+			items = appendItem(items, kindRollout, id, rolloutChange{ID: id, Deleted: true})
+			delete(known.rollouts, id)
+		}
+	}
+	known.listed = listed
 	return items
 }
 

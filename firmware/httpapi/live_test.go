@@ -146,5 +146,13 @@ func TestStreamOfEverything(t *testing.T) {
 			}
 		}
 		require.Len(t, of, 3)
+
+		time.Sleep(time.Minute) // it ended long ago
+		require.Equal(t, http.StatusNoContent, m.do(http.MethodDelete, "/api/v1/rollouts/"+one.ID, nil).StatusCode)
+		e := next("rollout")
+		for e.data["deleted"] != true {
+			e = next("rollout")
+		}
+		require.Equal(t, map[string]any{"id": one.ID, "deleted": true, "rollout": nil}, e.data)
 	})
 }

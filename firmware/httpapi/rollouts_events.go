@@ -2,11 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/store"
@@ -52,9 +49,6 @@ func (a *api) rolloutEvents(w http.ResponseWriter, r *http.Request, req request)
 	return writePage(w, limit, "lines", a.rollouts.Events(r.Context(), q), key, viewLine)
 }
 
-// lookPause is how often a stream looks whether the journal of its rollout has new lines.
-const lookPause = time.Second
-
 // streamRollout sends the journal of a rollout, and each line that comes.
 func (a *api) streamRollout(w http.ResponseWriter, r *http.Request, req request, of rollout.Rollout) error {
 	after, end, err := resumeAfter(r, req.query)
@@ -72,64 +66,6 @@ func (a *api) streamRollout(w http.ResponseWriter, r *http.Request, req request,
 		return err
 	}
 	return a.streamJournal(w, r, req, feed{first: first, lines: func(ctx context.Context) <-chan chunk {
-		return a.rolloutLines(ctx, req.rollout, after)
+		return a.rolloutLines(ctx, req.rollout, after, of.Lines)
 	}})
-}
-
-// rolloutLines sends the lines of a journal after a number, until ctx ends or the rollout is
-// deleted.
-func (a *api) rolloutLines(ctx context.Context, id string, after uint64) <-chan chunk {
-	chunks := make(chan chunk)
-	go func() {
-		defer close(chunks)
-		ticker := time.NewTicker(lookPause)
-		defer ticker.Stop()
-		for {
-			c, last := a.nextLines(ctx, id, &after)
-			if len(c.text) > 0 || c.err != nil {
-				select {
-				case chunks <- c:
-				case <-ctx.Done():
-					return
-				}
-			}
-			if last {
-				return
-			}
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return chunks
-}
-
-// nextLines returns the text of the lines after a number, and whether they are the last ones.
-func (a *api) nextLines(ctx context.Context, id string, after *uint64) (c chunk, last bool) {
-	of, err := a.rollouts.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		c.text, c.err = eventOf("end", newProblem(http.StatusNotFound, "not-found", "the rollout was deleted").Document)
-		return c, true
-	}
-	for err == nil && *after < of.Lines && len(c.text) < maxPiece {
-		for e, failed := range a.rollouts.Events(ctx, store.RolloutEventQuery{Rollout: id, After: *after, Limit: 100}) {
-			if errors.Is(failed, store.ErrDamaged) {
-				*after = e.Seq
-				continue
-			}
-			if err = failed; err != nil {
-				break
-			}
-			text, wrong := eventOf("", viewLine(e))
-			if err = wrong; err != nil {
-				break
-			}
-			c.text = append(fmt.Appendf(c.text, "id: %d\n", e.Seq), text...)
-			*after = e.Seq
-		}
-	}
-	c.err = err
-	return c, err != nil
 }
