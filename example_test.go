@@ -79,7 +79,7 @@ func fleet(ctx context.Context, srv *lwm2m.Server, db rollout.Store, mgr *firmwa
 	if err != nil {
 		return err
 	}
-	reason, until := rollout.Describe(r) // "stage 1 of 3: 0 of up to 1 devices are admitted"
+	reason, until := rollout.Describe(r) // "stage 1 of 3: 0 of at most 1 admitted"
 	log.Print(r.ID, r.Machine.State, r.Machine.Total, reason, until)
 	return nil
 }

@@ -74,7 +74,7 @@ func TestQuickstartSaysWhatFailed(t *testing.T) {
 func TestRollout(t *testing.T) {
 	out, err := play(t, t.Context(), quickstart{imageSize: 1 << 14, limit: 2 * time.Minute, devices: 12, fail: 3}, false)
 	require.NoError(t, err, out)
-	require.Regexp(t, `wave 1 +1 devices +1 updated\n`, out)
+	require.Regexp(t, `wave 1 +1 device +1 updated\n`, out)
 	require.Regexp(t, `wave 3 +3 devices +.*3 failed\n`, out)
 	require.Regexp(t, `The rollout has stopped by itself: [23] of [23] devices are bad; while fewer than 20 are admitted, 1 may be\.\n`, out)
 	require.Regexp(t, `\d devices run 1\.1\.0, 7 still run 1\.0\.0, and 3 have failed:\n(  sensor-0\d\d  failed: device_result \(integrity_failed\)\n){3}`, out)

@@ -207,7 +207,11 @@ func (t *rows) row(m *fsm.Rollout, i int) string {
 		done, bad, way := of(c.Succeeded), of(c.Succeeded+c.Failed+c.RolledBack), of(c.Admitted())
 		bar = strings.Repeat("█", done) + strings.Repeat("x", bad-done) + strings.Repeat("▒", way-bad) + strings.Repeat("░", barWidth-way) + " "
 	}
-	return strings.TrimRight(fmt.Sprintf("wave %d  %3d devices  %s%s", i+1, size, bar, state), " ")
+	devices := "devices"
+	if size == 1 {
+		devices = "device "
+	}
+	return strings.TrimRight(fmt.Sprintf("wave %d  %3d %s  %s%s", i+1, size, devices, bar, state), " ")
 }
 
 func sentence(text string) string {

@@ -245,7 +245,7 @@
 // end_at with their defaults. The turns follow from the id: a request with this "id" makes the
 // rollout that was shown. A rollout is
 //
-//	{"id": "01J...", "name": "spring", "image": "6f1c...", "state": "running", "reason": "stage 1 of 3: 1 of up to 1 devices are admitted",
+//	{"id": "01J...", "name": "spring", "image": "6f1c...", "state": "running", "reason": "stage 1 of 3: 1 of at most 1 admitted",
 //	 "cause": "", "until": "...", "stage": 1,
 //	 "stages": [{"size": 1, "ceiling": 1, "only": {"endpoints": ["dev"]}, "manual": false, "soak": "10m", "admitted": 1, "active": 1, "succeeded": 0,
 //	             "failed": 0, "rolled_back": 0, "skipped": 0, "opened": "..."}, ...],

@@ -68,7 +68,7 @@ func Describe(r Rollout) (reason string, until time.Time) {
 		}
 		return fmt.Sprintf("the program is asked whether stage %d of %d may open", n+1, stages), m.Until
 	}
-	reason = fmt.Sprintf("stage %d of %d: %d of up to %d devices are admitted", n, stages, m.Total.Admitted(), m.Ceiling())
+	reason = fmt.Sprintf("stage %d of %d: %d of at most %d admitted", n, stages, m.Total.Admitted(), m.Ceiling())
 	if m.Exhausted && m.Total.Waiting > 0 {
 		reason += ", and no other device can be reached"
 	}

@@ -45,7 +45,7 @@ func TestDescribe(t *testing.T) {
 		_, err = w.all.Start(w.ctx, r.ID, rollout.Order{Actor: "kim"})
 		require.NoError(t, err)
 		time.Sleep(30 * time.Second)
-		says("stage 1 of 2: 1 of up to 1 devices are admitted", fsm.WaitingStage)
+		says("stage 1 of 2: 1 of at most 1 admitted", fsm.WaitingStage)
 		_, err = w.all.Pause(w.ctx, r.ID, rollout.Order{Actor: "kim", Reason: "lunch"})
 		require.NoError(t, err)
 		says("it was paused by kim: lunch", fsm.WaitingPaused)
@@ -59,7 +59,7 @@ func TestDescribe(t *testing.T) {
 		require.NoError(t, err)
 		w.until(r.ID, time.Hour, "they do not end", func(r rollout.Rollout) bool { return r.Machine.Total.Succeeded == 3 })
 		time.Sleep(time.Minute)
-		says("stage 2 of 2: 3 of up to 4 devices are admitted, and no other device can be reached", fsm.WaitingOffline)
+		says("stage 2 of 2: 3 of at most 4 admitted, and no other device can be reached", fsm.WaitingOffline)
 
 		finish, never, err := w.all.StopPlan(w.ctx, r.ID, false)
 		require.NoError(t, err)
