@@ -254,13 +254,19 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 // adopt begins to run an update with a first observation, and calls begins before it acts. If the
 // step of that observation is stored already, stored is what it asks for. adopt does nothing if Run
 // does not run, if the update runs already, or if it has ended, for example because it was
-// cancelled while it started.
-func (m *Manager) adopt(u *Update, first fsm.Observation, stored *fsm.Actions, begins func()) {
+// cancelled while it started. It reports false if another call has made a step of an update that
+// starts: u is old then.
+func (m *Manager) adopt(u *Update, first fsm.Observation, stored *fsm.Actions, begins func()) bool {
 	m.mu.Lock()
+	if m.starting[u.ID] {
+		m.starting[u.ID] = false
+		m.mu.Unlock()
+		return false
+	}
 	delete(m.starting, u.ID)
 	if !m.running || m.runs[u.ID] != nil || !u.Active() {
 		m.mu.Unlock()
-		return
+		return true
 	}
 	begins()
 	m.allowAgain(u) // before the run can end and revoke them
@@ -282,6 +288,7 @@ func (m *Manager) adopt(u *Update, first fsm.Observation, stored *fsm.Actions, b
 		d.busy = false
 		d.mu.Unlock()
 	}
+	return true
 }
 
 // release removes a run whose update has ended.

@@ -37,19 +37,29 @@ func (m *Manager) started(endpoint string) fsm.Observation {
 	return o
 }
 
-// adoptNew begins an update that was just created, after its first step if that is stored.
+// adoptNew begins an update that was just created, after its first step if that is stored. Another
+// call may have made a step since, or ended the update: it leaves to adoptNew to report the end,
+// after the start.
 func (m *Manager) adoptNew(ctx context.Context, u *Update, first *firstStep) {
 	if m.log.Enabled(ctx, slog.LevelInfo) {
 		m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
 	}
 	m.hook(ctx, "Started", m.config.Hooks.Started, u)
-	if first == nil {
-		m.adopt(u, m.started(u.Endpoint), nil, func() {})
+	seen, actions := m.started(u.Endpoint), (*fsm.Actions)(nil)
+	if first != nil {
+		seen, actions = first.seen, &first.actions
+	}
+	for !m.adopt(u, seen, actions, func() {}) {
+		if stored, err := m.db.Update(ctx, u.ID); err == nil {
+			*u = stored
+		}
+	}
+	if !u.Active() {
+		m.hasEnded(ctx, u)
 		return
 	}
-	m.adopt(u, first.seen, &first.actions, func() {})
 	r := m.runOf(u.ID)
-	if r == nil {
+	if first == nil || r == nil {
 		return
 	}
 	// No run observed what the device did since the first step.
@@ -81,20 +91,15 @@ func (m *Manager) isStarting(id string, is bool) {
 	}
 }
 
-// steppedHere records that an update that does not run has made a step.
-func (m *Manager) steppedHere(id string) {
+// steppedHere records that an update that does not run has made a step, and reports whether Start
+// goes on with it.
+func (m *Manager) steppedHere(id string) (starting bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.starting[id]; ok {
+	if _, starting = m.starting[id]; starting {
 		m.starting[id] = true
 	}
-}
-
-// steppedWhileStarting reports whether an update that Start has stored has made another step.
-func (m *Manager) steppedWhileStarting(id string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.starting[id]
+	return starting
 }
 
 // refused reports whether a failed commit has certainly stored nothing.
@@ -109,7 +114,8 @@ func refused(err error) bool {
 
 // adoptIfStored begins an update whose commit failed, if the store has it after all.
 func (m *Manager) adoptIfStored(id string, first *firstStep) {
-	m.spawn(func(ctx context.Context) {
+	runs := m.spawn(func(ctx context.Context) {
+		defer m.isStarting(id, false)
 		for _, pause := range []time.Duration{time.Second, 5 * time.Second, storeTimeout, 2 * storeTimeout} {
 			work.Sleep(ctx, pause)
 			var u Update
@@ -125,4 +131,7 @@ func (m *Manager) adoptIfStored(id string, first *firstStep) {
 			}
 		}
 	})
+	if !runs {
+		m.isStarting(id, false) // the next Run finds it
+	}
 }

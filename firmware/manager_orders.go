@@ -153,7 +153,7 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 		return Update{}, err
 	}
 	u.Revision++
-	m.steppedHere(u.ID)
+	starting := m.steppedHere(u.ID)
 	if u.Active() {
 		if d := m.runOf(u.ID); d != nil {
 			d.observe(o) // a Run has begun meanwhile, with the old record
@@ -163,7 +163,7 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	m.revoke(u.ID)
 	if d := m.runOf(u.ID); d != nil {
 		d.observe(o)
-	} else {
+	} else if !starting {
 		m.hasEnded(ctx, &u)
 	}
 	return u, nil

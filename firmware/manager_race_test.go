@@ -15,24 +15,44 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestCancelWhileStarted cancels an update between its creation and its first step.
+// TestCancelWhileStarted cancels an update between its creation and its first step. The hooks hear
+// of the start first, also if the store does not say that it has created the update.
 func TestCancelWhileStarted(t *testing.T) {
-	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
-		w.restart(nil, func(_ context.Context, call storetest.Call) error {
-			if creates(call) {
-				u, err := w.mgr.Cancel(w.ctx, call.Changes[0].(store.CreateUpdate).Update.ID)
+	for _, answer := range []error{nil, errDisk} {
+		calls := make(chan string, 8)
+		note := func(name string) func(context.Context, firmware.Update) {
+			return func(context.Context, firmware.Update) { calls <- name }
+		}
+		hooks := firmware.Hooks{Started: note("started"), Resumed: note("resumed"), Ended: note("ended")}
+		inWorld(t, firmware.ManagerConfig{Hooks: hooks}, func(w *world) {
+			var id string
+			w.restart(nil, func(_ context.Context, call storetest.Call) error {
+				if !creates(call) {
+					return nil
+				}
+				id = call.Changes[0].(store.CreateUpdate).Update.ID
+				_, err := w.mgr.Hold(w.ctx, id, firmware.Hold{Holder: "op"})
+				require.NoError(t, err)
+				u, err := w.mgr.Cancel(w.ctx, id)
 				require.NoError(t, err)
 				require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
-			}
-			return nil
+				return answer
+			})
+			time.Sleep(time.Second)
+			u, err := w.mgr.Start(w.ctx, w.request())
+			require.ErrorIs(t, err, answer)
+			require.Equal(t, answer != nil, u.Active()) // there is none after an error
+			time.Sleep(time.Minute)
+			require.Zero(t, w.mgr.Runs(), "what has ended is not driven")
+			require.Equal(t, fsm.OutcomeCancelled, w.wait(id, time.Second).Machine.Outcome)
 		})
-		time.Sleep(time.Second)
-		u, err := w.mgr.Start(w.ctx, w.request())
-		require.NoError(t, err)
-		require.False(t, u.Active())
-		time.Sleep(time.Second)
-		require.Zero(t, w.mgr.Runs(), "what has ended is not driven")
-	})
+		close(calls)
+		var heard []string
+		for name := range calls {
+			heard = append(heard, name)
+		}
+		require.Equal(t, []string{"started", "ended"}, heard)
+	}
 }
 
 // TestCancelWhileStopping cancels an update whose end the store refuses, and ends Run meanwhile.

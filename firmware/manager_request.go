@@ -144,24 +144,19 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	defer cancel()
 	m.isStarting(rec.ID, true)
 	seq, err := m.commit(ctx, store.CreateUpdate{Update: rec}, store.AppendEvents{Events: lines})
-	if err != nil {
-		m.isStarting(rec.ID, false)
-	}
 	if again, ok := errors.AsType[*store.UpdateError](err); ok && again.Err == store.ErrDuplicate {
+		m.isStarting(rec.ID, false)
 		return m.repeated(ctx, r, profile, again.ID)
 	}
 	if err != nil {
-		if !refused(err) {
+		if refused(err) {
+			m.isStarting(rec.ID, false)
+		} else {
 			m.adoptIfStored(rec.ID, first)
 		}
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
 	rec.Revision, rec.Since = 1, seq-uint64(len(lines))
-	if m.steppedWhileStarting(rec.ID) {
-		if stored, err := m.db.Update(ctx, rec.ID); err == nil {
-			rec = stored
-		}
-	}
 	m.adoptNew(ctx, &rec, first)
 	return clone(&rec), nil
 }
