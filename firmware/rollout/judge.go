@@ -73,7 +73,9 @@ func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *sto
 	version := d.Firmware.Version
 	if asks || version == "" && !asked.Downgrade {
 		shown, err := r.version(ctx, m.Endpoint)
-		if err != nil {
+		// A device is not silent if nothing could be sent, as when the server begins to listen.
+		known := version != "" || asked.Downgrade
+		if err != nil && !(known && errors.Is(err, lwm2m.ErrUnreachable)) {
 			return "", fmt.Errorf("the version of the device could not be read: %w", err)
 		}
 		version = cmp.Or(shown, version)
