@@ -35,6 +35,12 @@ func TestRefusalsBounds(t *testing.T) {
 	require.Len(t, list, maxRefusals)
 	require.Equal(t, "other-256", list[maxRefusals-1].Endpoint, "the earliest one goes first")
 
+	long := strings.Repeat("n", 60_000)
+	l.note(Refusal{Endpoint: long, Identity: Identity{IdentityPSK, long}}, errors.New(long), time.Now())
+	require.Len(t, l.latest()[0].Endpoint, maxEndpoint)
+	require.Len(t, l.latest()[0].Identity.Name, maxIdentity)
+	require.Len(t, l.latest()[0].Reason, maxReason)
+
 	// A handshake without an identity is known by its host and the reason.
 	for _, port := range []uint16{1, 2} {
 		l.note(Refusal{What: "handshake", Address: netip.AddrPortFrom(netip.MustParseAddr("10.9.9.9"), port)}, errors.New("alert"), time.Now())

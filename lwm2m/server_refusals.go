@@ -14,10 +14,11 @@ import (
 type Refusal struct {
 	// What was refused: "handshake", "registration", "update", "de-registration" or "send".
 	What string
-	// Endpoint is the one that the sender claims, "" if none; a handshake claims none.
+	// Endpoint is the one that the sender claims, "" if none; a handshake claims none. Of a name
+	// that is too long it is the first 255 bytes.
 	Endpoint string
-	// Identity is that of the key which the sender claims in a handshake; of a request it is
-	// proven. It is zero if there is none.
+	// Identity is that of the key which the sender claims in a handshake, the first 1024 bytes of
+	// it; of a request it is proven. It is zero if there is none.
 	Identity Identity
 	// Address and Transport are those of the latest refusal.
 	Address   netip.AddrPort
@@ -45,11 +46,8 @@ type refusals struct {
 
 // note notes a refusal.
 func (l *refusals) note(r Refusal, err error, now time.Time) {
-	r.Reason = err.Error()
-	if len(r.Reason) > maxReason {
-		r.Reason = r.Reason[:maxReason]
-	}
-	r.Reason = strings.ToValidUTF8(r.Reason, "\ufffd")
+	r.Reason = clip(err.Error(), maxReason)
+	r.Endpoint, r.Identity.Name = clip(r.Endpoint, maxEndpoint), clip(r.Identity.Name, maxIdentity)
 	r.Count, r.First, r.Last = 1, now, now
 	host := r.Address.Addr()
 	l.mu.Lock()
@@ -65,6 +63,15 @@ func (l *refusals) note(r Refusal, err error, now time.Time) {
 		l.makeRoom(host)
 	}
 	l.list = append(l.list, r)
+}
+
+// clip returns at most so many bytes of a text, without keeping the rest in memory. What is no
+// UTF-8 is replaced.
+func clip(text string, most int) string {
+	if len(text) > most {
+		text = strings.Clone(text[:most])
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
 }
 
 // makeRoom leaves out the earliest refusal if there are as many as there may be. l.mu is held.
