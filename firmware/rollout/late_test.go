@@ -169,3 +169,19 @@ func TestSilentDevicesOneByOne(t *testing.T) {
 		})
 	}
 }
+
+// TestServerListensLate: the turn of a rollout's first devices comes before anything can be sent to
+// them. They are not silent, and get their updates at once.
+func TestServerListensLate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		list := w.fleet(4, nil)
+		w.stop()
+		w.late = time.Second
+		w.start()
+		r := w.create(rollout.Request{Targets: rollout.Endpoints(list...), Stages: all(), Concurrency: 2})
+		time.Sleep(30 * time.Second)
+		require.GreaterOrEqual(t, w.get(r.ID).Machine.Total.Active, 2, w.journal(r.ID))
+		require.Equal(t, fsm.Counts{Succeeded: 4}, w.ended(r.ID, time.Hour).Machine.Total)
+		w.once()
+	})
+}

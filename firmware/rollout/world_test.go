@@ -53,6 +53,7 @@ type world struct {
 
 	awake   time.Duration                   // AwakeTime of the server
 	blind   bool                            // the manager reads no devices without an update
+	late    time.Duration                   // after which the next start listens
 	store   rollouttest.Store               // what the next start uses; nil for db
 	running sync.WaitGroup                  // the devices
 	devices map[string]*firmwaretest.Device // by endpoint
@@ -106,7 +107,11 @@ func (w *world) start() {
 	w.all, err = rollout.NewManager(w.srv, w.mgr, db, w.config)
 	require.NoError(w.t, err)
 	done := make(chan error, 3)
-	go func() { done <- w.srv.ServePacket(ctx, conn) }()
+	late := w.late
+	go func() {
+		time.Sleep(late)
+		done <- w.srv.ServePacket(ctx, conn)
+	}()
 	go func() { done <- w.mgr.Run(ctx) }()
 	go func() { done <- w.all.Run(ctx) }()
 	w.die = cancel
