@@ -79,7 +79,9 @@ func TestTripWhileVersionsAreRead(t *testing.T) {
 					made++
 				}
 			}
-			require.Positive(t, made, "no version was being read")
+			if !restarts { // a restart may end the reads before their updates are made
+				require.Positive(t, made, "no version was being read")
+			}
 			_, err := w.all.Resume(w.ctx, r.ID, kim)
 			require.NoError(t, err)
 			got := w.ended(r.ID, 24*time.Hour)
